@@ -1,0 +1,291 @@
+"""What a run is: one model a section, every field with its bounds, checked before anything starts.
+
+Invariants: this file imports neither Ray, torch nor vLLM, so a mistake in a configuration is told in under a second; a loaded
+configuration is complete and consistent; what a run folder's `config.yaml` holds loads again to the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from actors.rewards.base import load as load_reward
+from executor.errors import UserError
+from executor.settings import ExecutorSettings
+from learner.losses.base import load as load_loss
+
+
+class Section(BaseModel):
+    """A part of the configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class RunSection(Section):
+    """How long the run is and where it is kept."""
+
+    directory: str = Field(default="runs", description="Folder in which run folders are made.")
+    name: str | None = Field(default=None, description="Name of the run folder; made from the date and time if not given.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of the problem order and of everything random in our hands.")
+    steps: int = Field(default=24, ge=0, description="Learner steps.")
+    checkpoint_every: int = Field(default=8, ge=1, description="Learner steps between checkpoints.")
+    keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints to keep.")
+
+
+class ModelSection(Section):
+    """The policy."""
+
+    name: str = Field(
+        default="smollm2-135m-instruct",
+        description="smollm2-135m-instruct (read from an installed package), a Hugging Face folder, or a hub name.",
+    )
+    cache: str = Field(default="~/.cache/cupel", description="Folder in which converted models are kept.")
+
+
+class ProblemsSection(Section):
+    """What is trained on and what is held out."""
+
+    train: str = Field(default="starter:train", description="Problem set or file of problems to train on.")
+    held_out: str | None = Field(default="starter:held_out", description="Problem set or file to evaluate on; null for none.")
+    limit: int | None = Field(default=None, ge=1, description="Use at most this many training problems.")
+    held_out_limit: int | None = Field(default=None, ge=1, description="Use at most this many held-out problems.")
+
+
+class AlgorithmSection(Section):
+    """What a verdict is worth and what to do about it."""
+
+    name: str = Field(default="rltf", description="An algorithm: a file of this name in actors/rewards and in learner/losses.")
+    reward: dict[str, Any] = Field(default_factory=dict, description="Settings of actors/rewards/NAME.py.")
+    loss: dict[str, Any] = Field(default_factory=dict, description="Settings of learner/losses/NAME.py.")
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> AlgorithmSection:
+        for part, load in (("reward", load_reward), ("loss", load_loss)):
+            settings = load(self.name).Settings
+            try:
+                settings.model_validate(getattr(self, part))
+            except ValidationError as error:
+                raise ValueError("; ".join(_lines(error, f"algorithm.{part}"))) from None
+        return self
+
+
+class RolloutSection(Section):
+    """How episodes are generated."""
+
+    actors: int = Field(default=1, ge=1, le=1024, description="Rollout actors, each with an engine of its own.")
+    samples_per_problem: int = Field(default=8, ge=1, le=1024, description="Episodes in a group.")
+    max_turns: Literal[1] = Field(default=1, description="Turns an episode may have; this version trains on one.")
+    temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
+    max_prompt_tokens: int = Field(default=256, ge=8, description="A problem whose prompt is longer is refused at start.")
+    max_response_tokens: int = Field(default=128, ge=1, description="Tokens after which a response is cut off.")
+    concurrent_groups: int = Field(default=16, ge=1, le=4096, description="Groups one rollout actor works on at a time.")
+    tests: Literal["all", "private", "public"] = Field(default="all", description="Tests that the training reward counts.")
+
+
+class EngineSection(Section):
+    """The inference engine inside a rollout actor."""
+
+    dtype: Literal["bfloat16", "float32", "float16"] = Field(default="bfloat16", description="Type of the engine's weights.")
+    max_sequences: int = Field(default=64, ge=1, le=4096, description="Sequences generated at the same time.")
+    kv_cache_gib: float = Field(default=1.0, gt=0, le=1024, description="Memory for keys and values on a CPU, in GiB.")
+    gpu_memory_share: float = Field(default=0.6, gt=0, le=1, description="Share of a GPU's memory the engine may take.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of the engine; null for every core of the machine.")
+    start_timeout_s: float = Field(default=600, gt=0, description="Seconds the engine may take to start.")
+
+
+class LearnerSection(Section):
+    """How the policy is changed."""
+
+    groups_per_step: int = Field(default=4, ge=1, le=65536, description="Groups that make one learner step.")
+    learning_rate: float = Field(default=5e-5, gt=0, lt=1, description="Learning rate of AdamW after the warm-up.")
+    warmup_steps: int = Field(default=2, ge=0, description="Steps over which the learning rate rises linearly.")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first moment decay.")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's second moment decay.")
+    max_gradient_norm: float = Field(default=1.0, gt=0, description="The gradient is scaled down to this norm.")
+    micro_batch_tokens: int = Field(default=1024, ge=64, description="Tokens of one forward pass; groups share their prompt.")
+    autocast: Literal["bfloat16", "none"] = Field(default="bfloat16", description="Type of matrix products; weights stay float32.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of the learner; null for every core of the machine.")
+    step_timeout_s: float = Field(default=1800, gt=0, description="Seconds after which a learner step counts as hung.")
+
+
+class WeightsSection(Section):
+    """How new weights reach the engines."""
+
+    broadcast_every: int = Field(default=1, ge=1, description="Learner steps between broadcasts; each makes a policy version.")
+    max_staleness: int = Field(default=1, ge=0, le=1024, description="Policy versions that training may lag behind; 0 = synchronous.")
+    transport: Literal["shared_memory"] = Field(default="shared_memory", description="How weights travel to an engine.")
+    probe_tolerance: float = Field(
+        default=0.12, gt=0, description="Largest mean |difference| of log-probabilities between learner and engine after a broadcast."
+    )
+    timeout_s: float = Field(default=120, gt=0, description="Seconds one broadcast may take.")
+
+
+class BufferSection(Section):
+    """The replay buffer."""
+
+    kind: Literal["queue", "online"] = Field(default="queue", description="queue: each group once; online: RLTF's pool, drawn from again.")
+    capacity: int = Field(default=64, ge=1, description="Groups the online pool holds.")
+    refresh_every: int = Field(default=1, ge=1, description="Learner steps between refreshes of the online pool.")
+    max_attempts: int = Field(default=3, ge=1, description="Tries at a group before its place goes to another problem.")
+    selection: Literal["uniform", "signal"] = Field(
+        default="uniform", description="uniform: every problem in turn; signal: problems without mixed outcomes come less often."
+    )
+
+
+class ExecutorSection(ExecutorSettings):
+    """The judge."""
+
+    workers: int = Field(default=2, ge=1, le=65536, description="Executor workers.")
+
+
+class EvaluationSection(Section):
+    """Evaluation on the held-out problems, before and after training."""
+
+    samples: int = Field(default=4, ge=1, le=10000, description="Samples a problem.")
+    temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
+
+
+class RaySection(Section):
+    """The Ray cluster."""
+
+    address: str | None = Field(default=None, description="Address of a running cluster; null starts one on this machine.")
+    dashboard: bool = Field(default=False, description="Start Ray's dashboard with a local cluster.")
+    dashboard_port: int = Field(default=8265, ge=1024, le=65535, description="Port of that dashboard.")
+    object_store_mib: int = Field(default=256, ge=80, description="Object store of a local cluster, in MiB.")
+
+
+class Config(Section):
+    """One run."""
+
+    run: RunSection = Field(default_factory=RunSection, description="How long the run is and where it is kept.")
+    model: ModelSection = Field(default_factory=ModelSection, description="The policy.")
+    problems: ProblemsSection = Field(default_factory=ProblemsSection, description="What is trained on and what is held out.")
+    algorithm: AlgorithmSection = Field(default_factory=AlgorithmSection, description="What a verdict is worth.")
+    rollout: RolloutSection = Field(default_factory=RolloutSection, description="How episodes are generated.")
+    engine: EngineSection = Field(default_factory=EngineSection, description="The inference engine.")
+    executor: ExecutorSection = Field(default_factory=ExecutorSection, description="The judge.")
+    buffer: BufferSection = Field(default_factory=BufferSection, description="The replay buffer.")
+    learner: LearnerSection = Field(default_factory=LearnerSection, description="How the policy is changed.")
+    weights: WeightsSection = Field(default_factory=WeightsSection, description="How new weights reach the engines.")
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection, description="Evaluation before and after.")
+    ray: RaySection = Field(default_factory=RaySection, description="The Ray cluster.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_by_name(cls, data: Any) -> Any:
+        """`model=NAME` is short for `model.name=NAME`."""
+        if isinstance(data, dict) and isinstance(data.get("model"), str):
+            data = {**data, "model": {"name": data["model"]}}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        needed = self.rollout.max_prompt_tokens + self.rollout.max_response_tokens
+        if self.learner.micro_batch_tokens < needed:
+            raise ValueError(
+                f"learner.micro_batch_tokens={self.learner.micro_batch_tokens} cannot hold one episode: "
+                f"rollout.max_prompt_tokens + rollout.max_response_tokens = {needed}"
+            )
+        if self.buffer.kind == "online" and self.buffer.capacity < self.learner.groups_per_step:
+            raise ValueError(
+                f"buffer.capacity={self.buffer.capacity} is less than learner.groups_per_step={self.learner.groups_per_step}"
+            )
+        return self
+
+
+def _lines(error: ValidationError, prefix: str = "") -> list[str]:
+    """One line a mistake: the key, the value, what would do."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(part for part in (prefix, *map(str, item["loc"])) if part) or "configuration"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key")
+        elif item["type"] == "value_error":
+            lines.append(message if message.startswith(("algorithm.", "learner.", "buffer.")) else f"{key}: {message}")
+        else:
+            lines.append(f"{key}={item['input']!r}: {message}")
+    return lines
+
+
+def _known_keys(path: Sequence[str]) -> str:
+    """The keys that would do at `path`, for an error message."""
+    model: type[BaseModel] = Config
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        model = annotation
+    return ", ".join(model.model_fields)
+
+
+def _override(data: dict[str, Any], assignment: str) -> None:
+    key, sign, text = assignment.partition("=")
+    if not sign or not key:
+        raise UserError(f"{assignment!r} is not of the form key=value, like learner.learning_rate=1e-5")
+    try:
+        value = yaml.safe_load(text)
+        if isinstance(value, str):
+            value = float(value) if _is_float(value) else value
+    except yaml.YAMLError:
+        raise UserError(f"{key}: {text!r} is not a YAML value") from None
+    node = data
+    *parents, last = key.split(".")
+    for part in parents:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            child = node[part] = {"name": child}
+        node = child
+    node[last] = value
+
+
+def _is_float(text: str) -> bool:
+    """YAML 1.1 reads 1e-5 as text; a person means the number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file (none: all defaults) and apply `a.b=c` overrides.
+
+    Raises UserError, one line a mistake, if the file cannot be read or anything in it is wrong.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"configuration {path}: {error.strerror or error}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from None
+        if loaded is not None and not isinstance(loaded, dict):
+            raise UserError(f"configuration {path}: expected sections, found {type(loaded).__name__}")
+        data = loaded or {}
+        if isinstance(data.get("model"), str):
+            data["model"] = {"name": data["model"]}
+    for assignment in overrides:
+        _override(data, assignment)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = _lines(error)
+        for index, item in enumerate(error.errors()):
+            if item["type"] == "extra_forbidden":
+                known = _known_keys([str(part) for part in item["loc"][:-1]])
+                lines[index] += f"; known here: {known}" if known else ""
+        raise UserError("\n".join(lines)) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
