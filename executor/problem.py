@@ -66,8 +66,12 @@ class Problem(BaseModel):
     id: str = Field(min_length=1, description="Name of the problem, unique in its file.")
     prompt: str = Field(min_length=1, description="The statement that the model reads.")
     language: Language = Field(default="python", description="Language of the programs.")
-    kind: Kind = Field(description="stdio: a program on standard input and output; function: an entry point; script: test code beside it.")
-    entry_point: str | None = Field(default=None, description="Name of the function or `Class().method` that tests call.")
+    kind: Kind = Field(
+        description="stdio: a program on standard input and output; function: an entry point; script: test code beside it."
+    )
+    entry_point: str | None = Field(
+        default=None, description="Name of the function or `Class().method` that tests call."
+    )
     starter_code: str | None = Field(default=None, description="Code that the answer must go on from.")
     public_tests: list[Test] = Field(default_factory=list, description="Tests whose content feedback may show.")
     private_tests: list[Test] = Field(default_factory=list, description="Tests that only decide.")
@@ -91,7 +95,9 @@ class Problem(BaseModel):
         for test in tests:
             if not isinstance(test, allowed[self.kind]):
                 names = " or ".join(t.__name__ for t in allowed[self.kind])
-                raise ValueError(f"problem {self.id!r} is of kind {self.kind!r} and has a {type(test).__name__}: it takes {names}")
+                raise ValueError(
+                    f"problem {self.id!r} is of kind {self.kind!r} and has a {type(test).__name__}: it takes {names}"
+                )
             if isinstance(test, FunctionTest) and not self.entry_point:
                 raise ValueError(f"problem {self.id!r} has tests with arguments and no entry_point")
         return self

@@ -47,9 +47,13 @@ class ErrorInfo(BaseModel):
 
     type: str = Field(description="Class name of the exception, or the signal's name.")
     message: str = Field(default="", description="Its message, shortened.")
-    line: int | None = Field(default=None, ge=1, description="1-based line of the deepest frame in the program's own source.")
+    line: int | None = Field(
+        default=None, ge=1, description="1-based line of the deepest frame in the program's own source."
+    )
     column: int | None = Field(default=None, ge=1, description="1-based column in that line, where it is known.")
-    trusted: bool = Field(default=False, description="True if no user code had run when it was found (a compile error).")
+    trusted: bool = Field(
+        default=False, description="True if no user code had run when it was found (a compile error)."
+    )
 
 
 class TestResult(BaseModel):
@@ -63,7 +67,9 @@ class TestResult(BaseModel):
     seconds: float = Field(default=0.0, ge=0, description="CPU seconds of the tested process.")
     message: str = Field(default="", description="One line on what went wrong.")
     input: str | None = Field(default=None, description="Shortened input of a public test that did not pass.")
-    expected: str | None = Field(default=None, description="Shortened expected value of a public test that did not pass.")
+    expected: str | None = Field(
+        default=None, description="Shortened expected value of a public test that did not pass."
+    )
     got: str | None = Field(default=None, description="Shortened answer to a public test that did not pass.")
 
 
@@ -73,7 +79,9 @@ class Verdict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     problem_id: str = Field(description="The problem.")
-    index: int = Field(default=0, ge=0, description="0-based line of the sample in its file, or its place in its group.")
+    index: int = Field(
+        default=0, ge=0, description="0-based line of the sample in its file, or its place in its group."
+    )
     outcome: Outcome = Field(description="What became of the program.")
     passed: int = Field(default=0, ge=0, description="Tests passed.")
     total: int = Field(default=0, ge=0, description="Tests of the problem that were asked for, run or not.")

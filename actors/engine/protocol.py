@@ -1,0 +1,81 @@
+"""What an inference engine is to the rest of the house: token ids in, token ids with provenance out, new weights in flight.
+
+Invariants: every sampled token carries its log-probability under the distribution it was sampled from and the policy version whose
+weights sampled it; after `update_weights` returns, no token is sampled from older weights or from keys and values that older weights made.
+`vllm.py` is the implementation for models that vLLM runs; a model it cannot run (an encoder-decoder) gets a file of its own here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How tokens are drawn. `temperature` 0 is greedy."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled response: three lists of one length, `[response tokens]`, the end token included."""
+
+    token_ids: list[int]
+    log_probs: list[float]
+    policy_versions: list[int]
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Everything an engine needs to start; plain values, so that it crosses processes."""
+
+    model_path: str
+    dtype: str
+    max_model_tokens: int
+    max_sequences: int
+    kv_cache_gib: float
+    gpu_memory_share: float
+    threads: int | None
+    seed: int
+    policy_version: int = 0
+
+
+class EngineError(Exception):
+    """The engine is unusable and must be replaced; the text says why."""
+
+
+class Engine(Protocol):
+    """A running engine. All coroutines belong to one event loop."""
+
+    @property
+    def policy_version(self) -> int:
+        """The version of the weights that sample the next token."""
+        ...
+
+    async def generate(self, prompt_ids: list[int], sampling: SamplingSettings) -> Completion:
+        """Sample one response. Raises EngineError if the engine has died."""
+        ...
+
+    async def score(self, token_ids: list[int]) -> list[float]:
+        """Log-probability of each token after the first, `[tokens - 1]`, under the current weights at temperature 1."""
+        ...
+
+    async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
+        """Take the weights that `source` names and return the seconds that generation stood still.
+
+        Requests under way go on with the new weights. Raises EngineError if it failed: the engine is then unusable.
+        """
+        ...
+
+    def gauges(self) -> dict[str, float]:
+        """Counters and levels for the metrics."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End the engine's processes."""
+        ...

@@ -1,0 +1,64 @@
+"""Which part of a program an error is charged to (RLTF, fine-grained feedback): nothing, one line, or the whole program.
+
+Pure. The classes are the paper's U_ignore, U_line and U_global; the rules go by exception class and line number, as Python 3.10 and later report them, not by
+searching texts as the released code does. Invariant: an error whose line is not known is never charged to a line.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from executor.verdict import ErrorInfo, Outcome
+
+
+class Blame(StrEnum):
+    """What an error is charged to."""
+
+    IGNORE = "ignore"
+    LINE = "line"
+    WHOLE = "whole"
+
+
+# Resources ran out: no single line is at fault.
+_WHOLE_OUTCOMES = {Outcome.TIMEOUT, Outcome.MEMORY, Outcome.OUTPUT_LIMIT}
+_WHOLE_TYPES = {"RecursionError", "MemoryError", "TimeoutError"}
+# The reported line is far from the mistake, or the mistake is everywhere.
+_IGNORED_SYNTAX_TYPES = {"IndentationError", "TabError"}
+_IGNORED_SYNTAX_TEXTS = ("triple-quoted", "duplicate argument", "import * only allowed at module level")
+# What a program looks like that was cut off in the middle.
+_CUT_OFF_TEXTS = ("was never closed", "unterminated string literal", "expected ':'", "invalid syntax", "unexpected EOF", "comma", "expected an indented block")
+
+
+def blame(outcome: Outcome, error: ErrorInfo | None, program: str, truncated: bool) -> tuple[Blame, int | None]:
+    """The class of the error and, for a line, its 1-based number. `truncated` says that the response was cut off at its length limit."""
+    if outcome in _WHOLE_OUTCOMES:
+        return Blame.WHOLE, None
+    if error is None or outcome not in (Outcome.ERROR, Outcome.SYNTAX_ERROR):
+        return Blame.IGNORE, None
+    if error.type in _WHOLE_TYPES:
+        return Blame.WHOLE, None
+    if outcome == Outcome.SYNTAX_ERROR:
+        if truncated and any(text in error.message for text in _CUT_OFF_TEXTS):
+            return Blame.WHOLE, None
+        if error.type in _IGNORED_SYNTAX_TYPES or any(text in error.message for text in _IGNORED_SYNTAX_TEXTS):
+            return Blame.IGNORE, None
+    if error.line is None or line_range(program, error.line) is None:
+        return Blame.IGNORE, None
+    return Blame.LINE, error.line
+
+
+def line_range(program: str, line: int) -> tuple[int, int] | None:
+    """Characters of the 1-based line without the blanks around it; None if there is no such line or it is blank."""
+    lines = program.split("\n")
+    if not 1 <= line <= len(lines):
+        return None
+    text = lines[line - 1]
+    start = sum(len(before) + 1 for before in lines[: line - 1]) + len(text) - len(text.lstrip())
+    stripped = text.strip()
+    return (start, start + len(stripped)) if stripped else None
+
+
+def tokens_in(offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:
+    """The tokens `[first, last + 1)` that overlap the characters `[start, end)`; None if none does."""
+    inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
+    return (inside[0], inside[-1] + 1) if inside else None

@@ -1,0 +1,73 @@
+"""What a reward function is: a verdict in, what it is worth out; found by name.
+
+Invariants: this folder's files are the algorithms there are (base.py apart); a reward never sees an infrastructure verdict; a file here
+has `Settings` (a pydantic model) and `Reward`, and imports neither Ray, torch nor vLLM.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from buffer.trajectory import CreditSpan
+from executor.problem import Problem
+from executor.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class TurnContext:
+    """One judged response."""
+
+    problem: Problem
+    verdict: Verdict
+    response: str
+    token_ids: list[int]  # of the response, its end token included
+    token_offsets: list[tuple[int, int]]  # character range of each token in `response`
+    token_start: int  # position of the response's first token in the trajectory
+    program_start: int | None  # character range of the program in `response`; None without a program
+    program_end: int | None
+    truncated: bool  # cut off at its length limit
+    turn: int  # 0-based
+    final: bool  # the episode ends with this turn
+
+
+@dataclass(frozen=True)
+class TurnScore:
+    """What a response is worth: a reward, the parts it is made of, and token spans singled out."""
+
+    reward: float
+    components: dict[str, float] = field(default_factory=dict)
+    spans: list[CreditSpan] = field(default_factory=list)
+
+
+class RewardFunction(Protocol):
+    """What `Reward` in a file of this folder does."""
+
+    def __init__(self, settings: Any) -> None: ...
+
+    def score(self, context: TurnContext) -> TurnScore:
+        """What the response is worth. Raises ValueError for an infrastructure verdict, which is never scored."""
+        ...
+
+
+class RewardModule(Protocol):
+    """A file of this folder."""
+
+    Settings: type[BaseModel]
+    Reward: type[RewardFunction]
+
+
+def names() -> list[str]:
+    """The algorithms there are."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "base"))
+
+
+def load(name: str) -> RewardModule:
+    """The reward file of algorithm `name`. Raises ValueError naming what exists."""
+    if name not in names():
+        raise ValueError(f"algorithm.name={name!r}: there is no such algorithm; there are {', '.join(names())}")
+    return importlib.import_module(f"actors.rewards.{name}")  # type: ignore[return-value]

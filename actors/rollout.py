@@ -1,0 +1,251 @@
+"""The rollout actor: takes tickets from the buffer, generates episodes, has them judged, and puts scored groups back.
+
+Invariants: a ticket ends in exactly one put or fail; a sample whose judging failed for reasons of ours is left out, never scored; a broken engine
+ends the actor, so that a fresh one takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from actors.engine.protocol import Completion, Engine, EngineSettings, SamplingSettings
+from actors.episode import Episode, reference_trajectory
+from actors.prompts import extract_program, prompt_ids, reference_response
+from actors.rewards.base import TurnContext
+from actors.rewards.base import load as load_reward
+from actors.token_offsets import token_offsets
+from buffer.replay import Ticket
+from buffer.trajectory import Group, Trajectory
+from executor.judging import JudgeRequest
+from executor.pool import ExecutorPool
+from executor.problem import Problem
+from executor.settings import ExecutorSettings
+from executor.verdict import Outcome, Verdict, no_code
+
+ACQUIRE_TIMEOUT_S = 5.0
+MIN_TRAJECTORIES = 2  # fewer left after infrastructure failures and the group says nothing by comparison
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """Everything a rollout actor needs; plain values, so that it crosses processes."""
+
+    name: str
+    engine: EngineSettings
+    executor: ExecutorSettings
+    algorithm: str
+    reward: dict[str, Any]
+    samples_per_problem: int
+    sampling: SamplingSettings
+    concurrent_groups: int
+    tests: str
+    with_greedy: bool
+    with_reference: bool
+
+
+@dataclass
+class Evaluation:
+    """Passes by problem at one policy version."""
+
+    policy_version: int
+    seconds: float
+    passed: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+    shown: list[dict[str, str]] = field(default_factory=list)
+
+
+class RolloutWorker:
+    """A Ray actor with one event loop; `run` lasts until the buffer is closed."""
+
+    def __init__(self, settings: RolloutSettings, problems: list[Problem], buffer: Any, executors: list[Any]) -> None:
+        self._settings = settings
+        self._problems = {problem.id: problem for problem in problems}
+        self._buffer = buffer
+        self._executors = executors
+        reward = load_reward(settings.algorithm)
+        self._reward = reward.Reward(reward.Settings.model_validate(settings.reward))
+        self._tokenizer = AutoTokenizer.from_pretrained(settings.engine.model_path, local_files_only=True)
+        self._random = random.Random(settings.engine.seed)
+        self._engine: Engine | None = None
+        self._counts: Counter[str] = Counter()
+        self._generating = 0
+        self._judging = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> int:
+        """Start the engine; returns its policy version. Raises EngineError if it does not start."""
+        from actors.engine.vllm import start as start_engine
+
+        self._pool = ExecutorPool(self._executors, self._settings.executor)
+        self._engine = await start_engine(self._settings.engine)
+        return self._engine.policy_version
+
+    @property
+    def engine(self) -> Engine:
+        """The running engine."""
+        if self._engine is None:
+            raise RuntimeError("start() has not been called")
+        return self._engine
+
+    async def run(self) -> None:
+        """Work on tickets until the buffer says that there are no more. Raises what broke a group beyond repair."""
+        try:
+            while True:
+                free = self._settings.concurrent_groups - len(self._tasks)
+                if free > 0:
+                    tickets = await self._buffer.acquire.remote(free, self._settings.name, ACQUIRE_TIMEOUT_S)
+                    if tickets is None:
+                        return
+                    for ticket in tickets:
+                        self._tasks.add(asyncio.create_task(self._answer(ticket)))
+                elif self._tasks:
+                    await asyncio.wait(self._tasks, timeout=ACQUIRE_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+                for task in [t for t in self._tasks if t.done()]:
+                    self._tasks.discard(task)
+                    task.result()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks.clear()
+
+    async def _answer(self, ticket: Ticket) -> None:
+        problem = self._problems[ticket.problem_id]
+        started = time.monotonic()
+        prompt = prompt_ids(self._tokenizer, problem)
+        sampling = self._settings.sampling
+        episodes = [self._episode(problem, prompt, sampling, "sampled", i) for i in range(self._settings.samples_per_problem)]
+        if self._settings.with_greedy:
+            greedy = SamplingSettings(temperature=0.0, top_p=1.0, max_tokens=sampling.max_tokens)
+            episodes.append(self._episode(problem, prompt, greedy, "greedy", 0))
+        trajectories = [t for t in await asyncio.gather(*episodes) if t is not None]
+        if sum(t.role == "sampled" for t in trajectories) < min(MIN_TRAJECTORIES, self._settings.samples_per_problem):
+            await self._buffer.fail.remote(ticket.group_id, "the executors failed on too many of its samples")
+            return
+        if self._settings.with_reference and problem.references:
+            text = reference_response(problem, self._random.choice(problem.references))
+            ids = self._tokenizer.encode(text, add_special_tokens=False) + [self._tokenizer.eos_token_id]
+            trajectories.append(reference_trajectory(problem.id, prompt, ids))
+        self._counts["groups"] += 1
+        group = Group(
+            group_id=ticket.group_id,
+            problem_id=problem.id,
+            issued_version=ticket.issued_version,
+            trajectories=trajectories,
+            seconds={"total": time.monotonic() - started},
+        )
+        await self._buffer.put.remote(group)
+
+    async def _episode(
+        self, problem: Problem, prompt: list[int], sampling: SamplingSettings, role: str, index: int
+    ) -> Trajectory | None:
+        """One episode, or None where the executors failed us."""
+        episode = Episode(problem.id, prompt)
+        completion = await self._generate(episode.token_ids, sampling)
+        response = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+        start = episode.respond(
+            completion.token_ids, completion.log_probs, completion.policy_versions, response, completion.finish_reason
+        )
+        program = extract_program(response, problem.language)
+        verdict = await self._judge(problem, program.text if program else None, self._settings.tests, index)
+        if verdict.outcome == Outcome.INFRASTRUCTURE:
+            self._counts["infrastructure"] += 1
+            return None
+        score = self._reward.score(
+            TurnContext(
+                problem=problem,
+                verdict=verdict,
+                response=response,
+                token_ids=completion.token_ids,
+                token_offsets=token_offsets(self._tokenizer, completion.token_ids),
+                token_start=start,
+                program_start=program.start if program else None,
+                program_end=program.end if program else None,
+                truncated=completion.finish_reason == "length",
+                turn=0,
+                final=True,
+            )
+        )
+        episode.score(verdict, score.reward, score.components, score.spans)
+        return episode.trajectory(role)
+
+    async def _generate(self, token_ids: list[int], sampling: SamplingSettings) -> Completion:
+        self._generating += 1
+        try:
+            return await self.engine.generate(token_ids, sampling)
+        finally:
+            self._generating -= 1
+
+    async def _judge(self, problem: Problem, program: str | None, tests: str, index: int) -> Verdict:
+        total = len(problem.public_tests) + len(problem.private_tests)
+        if program is None:
+            return no_code(problem.id, total, index)
+        self._judging += 1
+        try:
+            return await self._pool.judge(JudgeRequest(problem=problem, program=program, tests=tests, index=index))  # type: ignore[arg-type]
+        finally:
+            self._judging -= 1
+
+    async def evaluate(self, problems: list[Problem], samples: int, sampling: SamplingSettings) -> Evaluation:
+        """Sample every problem `samples` times and count passes; the weights must not change meanwhile."""
+        started = time.monotonic()
+        evaluation = Evaluation(policy_version=self.engine.policy_version, seconds=0.0)
+
+        async def attempt(problem: Problem, index: int) -> None:
+            completion = await self._generate(prompt_ids(self._tokenizer, problem), sampling)
+            response = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+            program = extract_program(response, problem.language)
+            verdict = await self._judge(problem, program.text if program else None, "all", index)
+            if verdict.outcome == Outcome.INFRASTRUCTURE:
+                self._counts["infrastructure"] += 1
+                return
+            evaluation.samples[problem.id] = evaluation.samples.get(problem.id, 0) + 1
+            evaluation.passed[problem.id] = evaluation.passed.get(problem.id, 0) + (verdict.outcome == Outcome.PASS)
+            if index == 0:
+                evaluation.shown.append({"problem_id": problem.id, "response": response, "outcome": str(verdict.outcome)})
+
+        await asyncio.gather(*(attempt(problem, index) for problem in problems for index in range(samples)))
+        if self.engine.policy_version != evaluation.policy_version:
+            raise RuntimeError("the weights changed during an evaluation")
+        evaluation.seconds = time.monotonic() - started
+        return evaluation
+
+    async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
+        """Hand new weights to the engine; returns the seconds it stood still."""
+        return await self.engine.update_weights(source, policy_version)
+
+    async def score(self, probe: list[list[int]]) -> list[list[float]]:
+        """Log-probabilities of the probe's tokens after the first under the engine's weights."""
+        return list(await asyncio.gather(*(self.engine.score(token_ids) for token_ids in probe)))
+
+    async def probe(self, problems: list[str], max_tokens: int) -> list[list[int]]:
+        """Token sequences to compare learner and engine on: prompts with the engine's own greedy answers."""
+        sampling = SamplingSettings(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
+        prompts = [prompt_ids(self._tokenizer, self._problems[name]) for name in problems]
+        completions = await asyncio.gather(*(self._generate(prompt, sampling) for prompt in prompts))
+        return [prompt + completion.token_ids for prompt, completion in zip(prompts, completions, strict=True)]
+
+    async def gauges(self) -> dict[str, float]:
+        """Counters and levels for the metrics, and what the actor is waiting for."""
+        return {
+            **self.engine.gauges(),
+            "groups": float(self._counts["groups"]),
+            "infrastructure": float(self._counts["infrastructure"]),
+            "groups_under_way": float(len(self._tasks)),
+            "generating": float(self._generating),
+            "judging": float(self._judging),
+            "policy_version": float(self.engine.policy_version),
+        }
+
+    async def stop(self) -> None:
+        """End the engine's processes; the actor is of no use afterwards."""
+        if self._engine is not None:
+            await self._engine.shutdown()
+            self._engine = None

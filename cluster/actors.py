@@ -1,0 +1,172 @@
+"""The actors of a run: made here from the configuration, started, replaced and ended here.
+
+Invariants: every actor is owned by the controller's process, so none outlives it; executor workers restart by themselves, a rollout actor is replaced
+by `start_rollout`, the learner and the buffer are not replaced (their state is in the checkpoint).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.engine.protocol import EngineSettings, SamplingSettings
+from actors.rollout import RolloutSettings, RolloutWorker
+from buffer.actor import create as create_buffer
+from buffer.settings import BufferSettings
+from cluster.config import Config
+from cluster.placement import Placement, plan
+from executor.problem import Problem
+from executor.settings import ExecutorSettings
+from executor.worker import ExecutorWorker
+from learner.losses.base import load as load_loss
+from learner.worker import Learner, LearnerSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def connect(config: Config) -> None:
+    """Join the cluster that the configuration or the job names, or start one on this machine."""
+    environment = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "TOKENIZERS_PARALLELISM": "false",
+        # Idle threads sleep rather than spin: engine and learner share the cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    common: dict[str, Any] = {
+        "runtime_env": {"env_vars": environment},
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+        "configure_logging": False,
+    }
+    address = config.ray.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, **common)
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        num_cpus=os.cpu_count(),
+        include_dashboard=config.ray.dashboard,
+        dashboard_port=config.ray.dashboard_port,
+        object_store_memory=config.ray.object_store_mib << 20,
+        **common,
+    )
+
+
+@dataclass
+class House:
+    """Handles of every actor of a run."""
+
+    config: Config
+    model: Path
+    problems: list[Problem]
+    run_folder: Path
+    executors: list[Any] = field(default_factory=list)
+    rollouts: list[Any] = field(default_factory=list)
+    buffer: Any = None
+    learner: Any = None
+    placement: Placement = field(default_factory=lambda: Placement(0.0, 0.0))
+    _started_rollouts: int = 0
+
+    def build(self, policy_version: int, resume: Path | None) -> None:
+        """Create all actors; they start side by side."""
+        config = self.config
+        self.placement = plan(int(ray.cluster_resources().get("GPU", 0)), config.rollout.actors)
+        executor_settings = self.executor_settings()
+        self.executors = [
+            ray.remote(ExecutorWorker)
+            .options(num_cpus=0, max_restarts=-1, max_concurrency=executor_settings.slots + 4)
+            .remote(executor_settings)
+            for _ in range(config.executor.workers)
+        ]
+        self.buffer = create_buffer(
+            BufferSettings(
+                groups_per_step=config.learner.groups_per_step,
+                broadcast_every=config.weights.broadcast_every,
+                max_staleness=config.weights.max_staleness,
+                seed=config.run.seed,
+                **config.buffer.model_dump(),
+            ),
+            [problem.id for problem in self.problems],
+            num_cpus=0,
+        )
+        self.learner = (
+            ray.remote(Learner)
+            .options(num_cpus=0, num_gpus=self.placement.learner_gpus, max_concurrency=2, runtime_env=_threads(config.learner.threads))
+            .remote(self._learner_settings(), str(resume) if resume else None)
+        )
+        self.rollouts = [self.start_rollout(index, policy_version) for index in range(config.rollout.actors)]
+
+    def executor_settings(self) -> ExecutorSettings:
+        """The judge's settings without the cluster's own."""
+        return ExecutorSettings(**self.config.executor.model_dump(exclude={"workers"}))
+
+    def start_rollout(self, index: int, policy_version: int) -> Any:
+        """Create rollout actor `index`; its engine starts with its `start` method."""
+        config = self.config
+        name = f"rollout-{index}" if self._started_rollouts < config.rollout.actors else f"rollout-{index}-{self._started_rollouts}"
+        self._started_rollouts += 1
+        loss = load_loss(config.algorithm.name)
+        algorithm = loss.Loss(loss.Settings.model_validate(config.algorithm.loss))
+        settings = RolloutSettings(
+            name=name,
+            engine=EngineSettings(
+                model_path=str(self.model),
+                dtype=config.engine.dtype,
+                max_model_tokens=config.rollout.max_prompt_tokens + config.rollout.max_response_tokens,
+                max_sequences=config.engine.max_sequences,
+                kv_cache_gib=config.engine.kv_cache_gib,
+                gpu_memory_share=config.engine.gpu_memory_share,
+                threads=config.engine.threads,
+                # A resumed or replaced engine must not draw the same numbers again.
+                seed=(config.run.seed + 7919 * policy_version + 104729 * self._started_rollouts) % 2**31,
+                policy_version=policy_version,
+            ),
+            executor=self.executor_settings(),
+            algorithm=config.algorithm.name,
+            reward=config.algorithm.reward,
+            samples_per_problem=config.rollout.samples_per_problem,
+            sampling=SamplingSettings(config.rollout.temperature, config.rollout.top_p, config.rollout.max_response_tokens),
+            concurrent_groups=config.rollout.concurrent_groups,
+            tests=config.rollout.tests,
+            with_greedy=algorithm.baseline_needs_greedy,
+            with_reference=algorithm.supervised,
+        )
+        return (
+            ray.remote(RolloutWorker)
+            .options(
+                num_cpus=0,
+                num_gpus=self.placement.rollout_gpus,
+                max_concurrency=64,
+                runtime_env=_threads(config.engine.threads),
+            )
+            .remote(settings, self.problems, self.buffer, self.executors)
+        )
+
+    def _learner_settings(self) -> LearnerSettings:
+        config = self.config
+        return LearnerSettings(
+            model_path=str(self.model),
+            algorithm=config.algorithm.name,
+            loss=config.algorithm.loss,
+            temperature=config.rollout.temperature,
+            learning_rate=config.learner.learning_rate,
+            warmup_steps=config.learner.warmup_steps,
+            weight_decay=config.learner.weight_decay,
+            betas=(config.learner.beta1, config.learner.beta2),
+            max_gradient_norm=config.learner.max_gradient_norm,
+            micro_batch_tokens=config.learner.micro_batch_tokens,
+            autocast=config.learner.autocast,
+            threads=config.learner.threads,
+            seed=config.run.seed,
+            run_folder=str(self.run_folder),
+            keep_checkpoints=config.run.keep_checkpoints,
+        )
+
+
+def _threads(count: int | None) -> dict[str, Any]:
+    """Ray gives an actor one OpenMP thread unless told otherwise."""
+    return {"env_vars": {"OMP_NUM_THREADS": str(count or os.cpu_count() or 1)}}

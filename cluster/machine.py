@@ -1,0 +1,48 @@
+"""Whether this machine can hold the run, asked before anything starts."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import psutil
+
+from cluster.config import Config
+from executor.errors import UserError
+
+GIB = 1 << 30
+BYTES_PER_PARAMETER = 16  # float32 weights, gradients and AdamW's two moments
+ENGINE_BASE_GIB = 1.5  # vLLM's two processes on a CPU without weights and cache
+RAY_BASE_GIB = 1.5  # Ray's own processes, buffer and executors
+
+
+def needed_gib(config: Config, weights_bytes: int) -> float:
+    """Memory that a run on this machine's CPU takes, roughly; `weights_bytes` is the size of the bfloat16 checkpoint."""
+    parameters = weights_bytes / 2
+    learner = parameters * BYTES_PER_PARAMETER / GIB + config.learner.micro_batch_tokens / 1024
+    engine = ENGINE_BASE_GIB + 2 * weights_bytes / GIB + config.engine.kv_cache_gib
+    return learner + engine * config.rollout.actors + RAY_BASE_GIB + config.ray.object_store_mib / 1024
+
+
+def check(config: Config, model: Path) -> None:
+    """Raises UserError where memory, shared memory or a port is lacking. A joined cluster is not measured from here."""
+    if config.ray.address:
+        return
+    weights = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    needed = needed_gib(config, weights)
+    available = psutil.virtual_memory().available / GIB
+    if available < needed:
+        raise UserError(
+            f"too little memory: about {needed:.1f} GiB are needed, {available:.1f} GiB are free; "
+            "a smaller model, engine.kv_cache_gib or learner.micro_batch_tokens would do"
+        )
+    shared = psutil.disk_usage("/dev/shm").free
+    if shared < 2.2 * weights + (config.ray.object_store_mib << 20):
+        raise UserError(
+            f"too little shared memory: /dev/shm has {shared / GIB:.1f} GiB free, two copies of the weights and "
+            f"Ray's object store need {(2.2 * weights + (config.ray.object_store_mib << 20)) / GIB:.1f} GiB"
+        )
+    if config.ray.dashboard:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", config.ray.dashboard_port)) == 0:
+                raise UserError(f"ray.dashboard_port={config.ray.dashboard_port} is in use; give another one")

@@ -1,0 +1,100 @@
+"""Numbers about pass rates and how sure they are; pure.
+
+Invariants: a problem counts once however many samples it has; what is uncertain is which problems were drawn, so problems are resampled, never
+single samples; the same input and seed give the same interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+_AT_A_TIME = 1 << 22  # numbers drawn at a time, to bound memory
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the interval that holds it at 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def pass_at_k(samples: int, passed: int, k: int) -> float:
+    """Unbiased estimate of the chance that at least one of `k` samples passes, given that `passed` of `samples` did (Chen et al. 2021, eq. 1).
+
+    Computed as a product, so that large counts do not overflow. Raises ValueError if `k` samples cannot be drawn.
+    """
+    if not 0 <= passed <= samples:
+        raise ValueError(f"{passed} of {samples} samples passed")
+    if not 1 <= k <= samples:
+        raise ValueError(f"pass@{k} needs at least {k} samples a problem and there are {samples}")
+    if samples - passed < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / n for n in range(samples - passed + 1, samples + 1))
+
+
+def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, problems: int | None = None) -> float:
+    """Mean of pass@k over (passed, samples) a problem; of `problems` problems the ones without samples count as 0.
+
+    Raises ValueError if there are no problems, or fewer than there are counts.
+    """
+    number = len(counts) if problems is None else problems
+    if number < max(1, len(counts)):
+        raise ValueError(f"{len(counts)} problems have samples and there are {number}")
+    return sum(pass_at_k(samples, passed, k) for passed, samples in counts) / number
+
+
+def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Mean of one value a problem, `values` [problems], with a 95 % percentile bootstrap interval over problems.
+
+    Deviations are widened by sqrt(n / (n - 1)), since n resampled values vary by (n - 1) / n of what n fresh ones would. Raises ValueError for no
+    values. One value says nothing of its own spread: the interval is then unbounded.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.size == 0:
+        raise ValueError("no problems to take a mean over")
+    mean = float(data.mean())
+    if data.size == 1:
+        return Interval(mean, -math.inf, math.inf)
+    random = np.random.default_rng(seed)
+    rows = max(1, _AT_A_TIME // data.size)
+    means = np.concatenate(
+        [
+            data[random.integers(0, data.size, size=(min(rows, resamples - start), data.size))].mean(axis=1)
+            for start in range(0, resamples, rows)
+        ]
+    )
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, (tail, 1 - tail))
+    widen = math.sqrt(data.size / (data.size - 1))
+    return Interval(mean, mean + (float(low) - mean) * widen, mean + (float(high) - mean) * widen)
+
+
+def pass_rate_interval(counts: Sequence[tuple[int, int]], k: int = 1, seed: int = 0) -> Interval:
+    """pass@k over (passed, samples) a problem with its 95 % interval, within [0, 1]."""
+    interval = mean_interval([pass_at_k(samples, passed, k) for passed, samples in counts], seed)
+    return Interval(interval.mean, max(0.0, interval.low), min(1.0, interval.high))
+
+
+def paired_difference(
+    before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]], seed: int = 0
+) -> tuple[float, float, float]:
+    """Difference of pass rates and its 95 % interval (difference, low, high), from (passed, samples) of the same problems in the same order.
+
+    Each problem gives one number, its rate after less its rate before, and problems are resampled. The spread of these numbers already holds both the
+    spread between problems and the noise of a few samples a problem; resampling the samples inside each problem as well would count that noise
+    twice and make the interval too wide. Pairing removes how hard each problem is. Raises ValueError where the two do not match.
+    """
+    if len(before) != len(after):
+        raise ValueError(f"{len(before)} problems before and {len(after)} after")
+    if any(samples < 1 for _, samples in [*before, *after]):
+        raise ValueError("a problem has no samples")
+    interval = mean_interval([p1 / n1 - p0 / n0 for (p0, n0), (p1, n1) in zip(before, after, strict=True)], seed)
+    return interval.mean, max(-1.0, interval.low), min(1.0, interval.high)

@@ -1,0 +1,210 @@
+"""Judge programs: run the tests asked for, compare outside, sum up.
+
+Invariants: `judge` never raises for anything a program does, and gives exactly one verdict; what our own machinery breaks is tried
+again, then called infrastructure; at most `slots` tests run at a time, whatever number of threads ask.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from executor.languages.interpreter import find
+from executor.languages.java import refuse
+from executor.languages.python import Finding, run_test
+from executor.languages.python_tests import BrokenTest
+from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
+from executor.sandbox.level import open_isolation
+from executor.sandbox.process import SandboxLost
+from executor.sandbox.scratch import Base
+from executor.sandbox.slot import Limits, Slot
+from executor.settings import ExecutorSettings
+from executor.verdict import ErrorInfo, Outcome, TestResult, Verdict, aggregate, infrastructure
+
+Tests = Literal["public", "private", "all"]
+_SHOWN = 600
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """One program to judge on some tests of one problem."""
+
+    problem: Problem
+    program: str
+    tests: Tests = "all"
+    stop_at_first_failure: bool = False
+    index: int = 0
+
+    def chosen(self) -> list[tuple[Test, bool]]:
+        """The tests asked for, public first, each with whether it is public."""
+        public = [(test, True) for test in self.problem.public_tests] if self.tests != "private" else []
+        private = [(test, False) for test in self.problem.private_tests] if self.tests != "public" else []
+        return public + private
+
+
+class Judge:
+    """Judges programs, from any thread. A context manager; `close` ends everything it started."""
+
+    def __init__(self, settings: ExecutorSettings) -> None:
+        """Open the slots. Raises UserError where the level of isolation asked for cannot be had."""
+        self.settings = settings
+        self._free: queue.LifoQueue[Slot] = queue.LifoQueue()
+        self._slots: list[Slot] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self.infrastructure_failures = 0
+        self.busy_slots = 0
+        isolations = [open_isolation(settings.min_level)]
+        interpreter = find(for_other_user=isolations[0].users is not None)
+        isolations += [open_isolation(settings.min_level) for _ in range(settings.slots - 1)]
+        self._base = Base(settings.scratch_dir, for_other_user=isolations[0].users is not None)
+        self.level = isolations[0].level
+        for number, isolation in enumerate(isolations):
+            slot = Slot(interpreter, isolation, self._base.path, number)
+            self._slots.append(slot)
+            self._free.put(slot)
+
+    def judge(self, request: JudgeRequest) -> Verdict:
+        """The verdict on one program. Blocks, first for a free slot. Raises UserError for a language it does not know."""
+        refuse(request.problem)
+        start = time.monotonic()
+        problem, chosen = request.problem, request.chosen()
+        if not chosen:
+            message = f"problem {problem.id!r} has no {request.tests} tests"
+            return infrastructure(problem.id, 0, message, request.index)
+        slot = self._take()
+        if slot is None:
+            return infrastructure(problem.id, len(chosen), "the judge is closed", request.index)
+        try:
+            results, error = self._run_all(slot, request, chosen)
+        finally:
+            self._give(slot)
+        outcomes = [result.outcome for result in results]
+        return Verdict(
+            problem_id=problem.id,
+            index=request.index,
+            outcome=aggregate(outcomes, len(chosen)),
+            passed=outcomes.count(Outcome.PASS),
+            total=len(chosen),
+            tests=results,
+            error=error,
+            level=slot.level,
+            seconds=time.monotonic() - start,
+        )
+
+    def _take(self) -> Slot | None:
+        """A free slot, None if there will be none. Others give theirs back within the limits of their tests."""
+        while True:
+            if self._closed:
+                return None
+            try:
+                slot = self._free.get(timeout=1.0)
+                break
+            except queue.Empty:
+                continue
+        with self._lock:
+            self.busy_slots += 1
+        return slot
+
+    def _give(self, slot: Slot) -> None:
+        with self._lock:
+            self.busy_slots -= 1
+        self._free.put(slot)
+
+    def _run_all(
+        self, slot: Slot, request: JudgeRequest, chosen: list[tuple[Test, bool]]
+    ) -> tuple[list[TestResult], ErrorInfo | None]:
+        """Results in order, up to the first after which the rest would say nothing new."""
+        results: list[TestResult] = []
+        error: ErrorInfo | None = None
+        for test, public in chosen:
+            finding = self._run_one(slot, request, test)
+            results.append(_result(finding, test, public))
+            error = error or finding.error
+            last = (Outcome.SYNTAX_ERROR, Outcome.TIMEOUT, Outcome.INFRASTRUCTURE)
+            if finding.outcome in last or (request.stop_at_first_failure and finding.outcome is not Outcome.PASS):
+                break
+        return results, error
+
+    def _run_one(self, slot: Slot, request: JudgeRequest, test: Test) -> Finding:
+        problem, settings = request.problem, self.settings
+        limits = Limits(
+            cpu_s=problem.time_limit_s,
+            wall_s=settings.wall_s(problem.time_limit_s),
+            memory_bytes=problem.memory_limit_mb << 20,
+            output_bytes=settings.output_limit_bytes,
+        )
+        failures, starved = 0, False
+        while True:
+            try:
+                finding = run_test(slot, problem, request.program, test, limits)
+            except BrokenTest as error:
+                return Finding(Outcome.INFRASTRUCTURE, 0.0, str(error))
+            except (SandboxLost, OSError) as error:
+                failures += 1
+                with self._lock:
+                    self.infrastructure_failures += 1
+                if failures > settings.retries or self._closed:
+                    return Finding(Outcome.INFRASTRUCTURE, 0.0, str(error)[:300])
+                continue
+            if finding.starved and not starved:
+                starved = True
+                continue
+            return finding
+
+    def close(self) -> None:
+        """End everything. Waits for tests that run now, as long as their limits let them."""
+        if self._closed:
+            return
+        self._closed = True
+        for _ in self._slots:
+            self._free.get().close()
+        self._base.close()
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _result(finding: Finding, test: Test, public: bool) -> TestResult:
+    result = TestResult(
+        outcome=finding.outcome,
+        public=public,
+        seconds=finding.seconds,
+        message=finding.message if public else _private(finding),
+    )
+    if public and finding.outcome is not Outcome.PASS:
+        result.input, result.expected = shown(test)
+        result.got = None if finding.got is None else shorten(finding.got)
+    return result
+
+
+def _private(finding: Finding) -> str:
+    """A message that gives nothing of a private test away: an exception's message may quote its input."""
+    if finding.outcome in (Outcome.ERROR, Outcome.FAILURE):
+        return finding.message.partition(":")[0]
+    return finding.message
+
+
+def shown(test: Test) -> tuple[str, str | None]:
+    """Input and expected answer of a test as a person reads them, shortened."""
+    if isinstance(test, StdioTest):
+        return shorten(test.input), shorten(test.output)
+    if isinstance(test, FunctionTest):
+        arguments = [repr(a) for a in test.args] + [f"{name}={value!r}" for name, value in test.kwargs.items()]
+        return shorten(", ".join(arguments)), shorten(repr(test.expected))
+    assert isinstance(test, CodeTest)
+    return shorten(test.code), None
+
+
+def shorten(text: str) -> str:
+    """At most a few hundred characters, the middle left out."""
+    if len(text) <= _SHOWN:
+        return text
+    half = _SHOWN // 2
+    return f"{text[:half]} ... [{len(text) - 2 * half} characters] ... {text[-half:]}"

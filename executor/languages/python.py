@@ -1,0 +1,221 @@
+"""How a Python program is asked and what its answer means: one test in, one finding out.
+
+Invariants: the order of findings is verdict.PRECEDENCE; only the kernel's word (status, CPU, bytes, clock) and values compared here
+decide, the process's own reports explain; a compile error is believed only as the first report, made before any of the program ran.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from executor.comparing import text_equal, value_equal
+from executor.languages import wire
+from executor.languages.python_tests import BrokenTest, plan
+from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
+from executor.sandbox.process import SandboxLost
+from executor.sandbox.slot import Limits, Part, Ran, Run, Slot
+from executor.verdict import ErrorInfo, Outcome
+
+_SHOWN = 2000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one test showed. `got` is what the program answered, as text, where it did."""
+
+    outcome: Outcome
+    seconds: float
+    message: str = ""
+    error: ErrorInfo | None = None
+    got: str | None = None
+    starved: bool = False
+    """Out of wall time with CPU time left: to be tried once more."""
+
+
+def run_test(slot: Slot, problem: Problem, program: str, test: Test, limits: Limits) -> Finding:
+    """Run one test. Raises SandboxLost, and BrokenTest for a test that cannot be run."""
+    if isinstance(test, StdioTest):
+        job = {"role": "stdio", "source": program}
+        run = slot.run(Part(wire.encode(job), test.input.encode("utf-8", "surrogatepass")), None, limits)
+        return _stdio(run, limits, problem, test)
+    job = {"role": "solution", "source": program, "cap": limits.output_bytes}
+    if isinstance(test, FunctionTest):
+        job["call"] = (problem.entry_point, test.args, test.kwargs)
+        try:
+            control = wire.encode(job)
+        except wire.WireError as error:
+            raise BrokenTest(f"the arguments cannot be handed over: {error}") from None
+        return _function(slot.run(Part(control), None, limits), limits, problem, test)
+    return _code(slot, job, limits, problem, test)
+
+
+def _reports(ran: Ran) -> list[tuple[Any, ...]]:
+    """The reports that can be read; the first that cannot ends them."""
+    found: list[tuple[Any, ...]] = []
+    for raw in wire.frames(ran.report):
+        try:
+            report = wire.decode(raw)
+        except wire.WireError:
+            break
+        if type(report) is not tuple or not report or type(report[0]) is not str:
+            break
+        found.append(report)
+    return found
+
+
+def _settled(run: Run, limits: Limits, reports: list[tuple[Any, ...]]) -> Finding | None:
+    """What the program's process showed by itself, None if it may have answered."""
+    seconds = run.program.end.cpu_s + run.rest_cpu_s
+    first = reports[0] if reports else ("",)
+    if first[0] == "broken":
+        if str(first[1:2]).find("MemoryError") >= 0:
+            return Finding(Outcome.MEMORY, seconds, "out of memory before the program began")
+        raise SandboxLost(f"the sandbox cannot shut a process in: {first[1:2]}")
+    if first[0] == "syntax":
+        return _syntax(first, seconds)
+    if run.reason == "cpu" or seconds > limits.cpu_s:
+        return Finding(Outcome.TIMEOUT, seconds, f"more than {limits.cpu_s:g} s of CPU time")
+    if run.reason == "wall":
+        return Finding(Outcome.TIMEOUT, seconds, f"no end after {limits.wall_s:g} s", starved=True)
+    if first[0] != "compiled":
+        if run.program.end.signal is None and run.program.end.code != 1:
+            raise SandboxLost(f"the sandbox's process ended with status {run.program.end.status} before it began")
+        error = ErrorInfo(type="SyntaxError", message="the source makes the compiler fail", trusted=True)
+        return Finding(Outcome.SYNTAX_ERROR, seconds, "SyntaxError: the source makes the compiler fail", error)
+    raised = _raised(reports)
+    if run.program.end.peak_bytes >= limits.memory_bytes or (raised is not None and raised.type == "MemoryError"):
+        error = raised or ErrorInfo(type="MemoryError")
+        return Finding(Outcome.MEMORY, seconds, f"more than {limits.memory_bytes >> 20} MiB", error)
+    if run.reason == "output":
+        return Finding(Outcome.OUTPUT_LIMIT, seconds, f"more than {limits.output_bytes} bytes of output")
+    if not run.program.by_itself:
+        return None
+    if run.program.end.signal is not None:
+        name = _signal(run.program.end.signal)
+        return _error(ErrorInfo(type=name, message=f"killed by {name}"), seconds)
+    if run.program.end.code:
+        exit_error = ErrorInfo(type="SystemExit", message=f"exit status {run.program.end.code}")
+        return _error(raised or exit_error, seconds)
+    return None
+
+
+def _syntax(report: tuple[Any, ...], seconds: float) -> Finding:
+    _, name, message, line, column = report
+    error = ErrorInfo(type=name, message=message[:_SHOWN], line=line, column=column, trusted=True)
+    place = "" if line is None else f" (line {line})"
+    return Finding(Outcome.SYNTAX_ERROR, seconds, _one_line(f"{name}: {message}{place}"), error)
+
+
+def _raised(reports: list[tuple[Any, ...]]) -> ErrorInfo | None:
+    for report in reports[1:]:
+        if report[0] == "raised" and len(report) == 6:
+            return _info(report[1], report[3], report[4], report[5])
+    return None
+
+
+def _info(name: Any, message: Any, line: Any, column: Any) -> ErrorInfo:
+    """What a process says of its own exception, held to the form; it may be a lie."""
+    name = name if type(name) is str and name.isidentifier() and len(name) <= 100 else "Exception"
+    message = message if type(message) is str else ""
+    line = line if type(line) is int and 1 <= line <= 1_000_000 else None
+    column = column if type(column) is int and 1 <= column <= 1_000_000 else None
+    return ErrorInfo(type=name, message=_printable(message)[:_SHOWN], line=line, column=column)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text[: 2 * _SHOWN])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_printable(text).split())[:300]
+
+
+def _error(error: ErrorInfo, seconds: float) -> Finding:
+    place = "" if error.line is None else f" (line {error.line})"
+    message = f"{error.type}: {error.message}" if error.message else error.type
+    return Finding(Outcome.ERROR, seconds, _one_line(message + place), error)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _stdio(run: Run, limits: Limits, problem: Problem, test: StdioTest) -> Finding:
+    settled = _settled(run, limits, _reports(run.program))
+    got = run.program.stdout[: 4 * _SHOWN].decode("utf-8", "replace")
+    seconds = run.program.end.cpu_s + run.rest_cpu_s
+    if settled is not None:
+        return settled
+    if text_equal(test.output, run.program.stdout, problem.checker):
+        return Finding(Outcome.PASS, seconds)
+    return Finding(Outcome.FAILURE, seconds, "wrong output", got=got)
+
+
+def _function(run: Run, limits: Limits, problem: Problem, test: FunctionTest) -> Finding:
+    reports = _reports(run.program)
+    settled = _settled(run, limits, reports)
+    seconds = run.program.end.cpu_s + run.rest_cpu_s
+    if settled is not None:
+        return settled
+    answer = reports[1] if len(reports) > 1 else ("",)
+    if answer[0] == "too_large":
+        return Finding(Outcome.OUTPUT_LIMIT, seconds, f"an answer of more than {limits.output_bytes} bytes")
+    if answer[0] == "unjudgeable":
+        return _error(_info("TypeError", answer[1] if len(answer) > 1 else "", None, None), seconds)
+    if answer[0] != "value" or len(answer) != 2:
+        return _error(ErrorInfo(type="SystemExit", message="the program ended without an answer"), seconds)
+    if value_equal(test.expected, answer[1], problem.checker):
+        return Finding(Outcome.PASS, seconds)
+    return Finding(Outcome.FAILURE, seconds, "wrong answer", got=_shown(answer[1]))
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:_SHOWN]
+    except ValueError:  # an int of too many digits
+        return f"<{type(value).__name__}>"
+
+
+def _code(slot: Slot, job: dict[str, Any], limits: Limits, problem: Problem, test: CodeTest) -> Finding:
+    """Test code in a process of its own; its `passed` counts only with the nonce that the program's process never saw."""
+    steps = plan(test.code, problem.entry_point)
+    nonce = secrets.token_bytes(16)
+    told = {
+        "role": "tester",
+        "code": steps.code,
+        "modules": list(steps.modules),
+        "names": list(steps.names),
+        "entry_point": steps.entry_point,
+        "nonce": nonce,
+        "cap": limits.output_bytes,
+    }
+    run = slot.run(Part(wire.encode(job)), Part(wire.encode(told)), limits)
+    assert run.tester is not None
+    settled = _settled(run, limits, _reports(run.program))
+    seconds = run.program.end.cpu_s + run.rest_cpu_s
+    if settled is not None:
+        return settled
+    if run.tester.end.cpu_s > limits.cpu_s:
+        return Finding(Outcome.TIMEOUT, run.tester.end.cpu_s, f"the test took more than {limits.cpu_s:g} s of CPU time")
+    reports = _reports(run.tester)
+    last = reports[-1] if reports else ("",)
+    if last == ("passed", nonce) and run.tester.end.code == 0:
+        return Finding(Outcome.PASS, seconds)
+    if last[0] == "broken":
+        raise SandboxLost(f"the sandbox cannot run the test: {last[1]}")
+    if last[0] == "failed":
+        _, name, message, _, got = last
+        text = "an assertion of the test does not hold" if name == "AssertionError" else f"{name} in the test"
+        return Finding(Outcome.FAILURE, seconds, _one_line(f"{text}: {message}" if message else text), got=got)
+    if last[:2] == ("solution", "raised"):
+        error = _info(last[2], *last[4:7])
+        if error.type == "MemoryError":
+            return Finding(Outcome.MEMORY, seconds, f"more than {limits.memory_bytes >> 20} MiB", error)
+        return _error(error, seconds)
+    return _error(ErrorInfo(type="SystemExit", message="the program ended before it answered"), seconds)

@@ -1,0 +1,255 @@
+"""What a sandboxed process does once it is shut in: run a program on its standard streams, answer calls to it, or run test code.
+
+Invariants: the source is compiled, and the outcome reported, before any of it runs, so that the first report is trustworthy and all
+later ones are advisory; the source is compiled as it is, with nothing before or around it. Descriptors: 0, 1, 2 the standard streams,
+CONTROL what to do, REPORT what became of it, CALLS_IN and CALLS_OUT the other process of a code test. Loaded by sandbox/zygote.py, never
+imported by ours.
+
+Reports are frames of one tuple each: ("compiled",), ("syntax", type, message, line, column), ("raised", type, base, message, line,
+column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester ("passed", nonce),
+("failed", type, message, line, got), ("solution", ...), ("broken", message).
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import gc
+import io
+import os
+import random
+import re
+import sys
+import threading
+import types
+from typing import Any, NoReturn
+
+import python_peer as peer  # type: ignore[import-not-found]  # put there by the zygote
+import wire  # type: ignore[import-not-found]
+
+CONTROL, REPORT, CALLS_IN, CALLS_OUT = 3, 4, 5, 6
+
+# Made beforehand: there may be no memory left to make it when it is wanted.
+_NO_MEMORY = wire.frame(wire.encode(("raised", "MemoryError", "MemoryError", "", None, None)))
+
+
+def report(*message: Any) -> None:
+    """Send one report; a closed channel is not the program's concern."""
+    try:
+        wire.write_frame(REPORT, wire.encode(message))
+    except (OSError, wire.WireError):
+        pass
+
+
+def main() -> NoReturn:
+    """Do what the control frame says."""
+    job = wire.decode(wire.read_frame(CONTROL))
+    os.close(CONTROL)
+    os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
+    random.seed()
+    gc.enable()
+    {"stdio": _stdio, "solution": _solution, "tester": _tester}[job["role"]](job)
+    os._exit(0)
+
+
+def _compile(source: str) -> types.CodeType:
+    try:
+        code = compile(source, peer.PROGRAM, "exec", dont_inherit=True)
+    except BaseException as error:
+        syntax = isinstance(error, SyntaxError)
+        line = error.lineno if syntax else None
+        column = error.offset if syntax else None
+        message = error.msg if syntax else str(error)
+        report("syntax", type(error).__name__, message, line or None, column if column and column > 0 else None)
+        os._exit(1)
+    report("compiled")
+    return code
+
+
+def _report_raised(error: BaseException) -> None:
+    try:
+        report("raised", *peer.named(error), *peer.where(error))
+    except MemoryError:
+        try:
+            os.write(REPORT, _NO_MEMORY)
+        except OSError:
+            pass
+
+
+def _streams() -> None:
+    """Standard streams as the interpreter itself makes them, on the pipes that are there now."""
+    for name, fd, errors in (("stdin", 0, "strict"), ("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
+        raw = io.open(fd, "rb" if fd == 0 else "wb", closefd=False)
+        stream = io.TextIOWrapper(
+            raw,
+            "utf-8",
+            "surrogateescape" if fd < 2 else errors,
+            newline=None if fd == 0 else "\n",
+            line_buffering=fd == 2,
+        )
+        stream.mode = "r" if fd == 0 else "w"  # type: ignore[misc]
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _module(name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    module.__dict__["__builtins__"] = builtins
+    sys.modules[name] = module
+    return module
+
+
+def _stdio(job: dict[str, Any]) -> NoReturn:
+    """The program as `python main.py` would run it, to the exit status."""
+    code = _compile(job["source"])
+    _streams()
+    module = _module("__main__")
+    module.__dict__["__file__"] = "main.py"
+    sys.argv = ["main.py"]
+    try:
+        exec(code, module.__dict__)
+        status = 0
+    except SystemExit as error:
+        status = _exit_status(error)
+    except BaseException as error:
+        _report_raised(error)
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next
+        try:
+            sys.excepthook(type(error), error, error.__traceback__)
+        except BaseException:
+            pass
+        status = 1
+        error.__traceback__ = None
+    os._exit(_finish(module, status))
+
+
+def _exit_status(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    try:
+        print(error.code, file=sys.stderr)
+    except BaseException:
+        pass
+    return 1
+
+
+def _finish(module: types.ModuleType, status: int) -> int:
+    """What the interpreter does at its end that a program can see: join threads, exit functions, destructors, flush."""
+    for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
+        try:
+            step()
+        except BaseException:
+            pass
+    try:
+        module.__dict__.clear()
+        gc.collect()
+    except BaseException:
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except BaseException:
+            status = status or 120
+    return status
+
+
+_METHOD = re.compile(r"(\w+)\(\)\.(\w+)\Z")
+
+
+def _entry(name: str, names: dict[str, Any]) -> Any:
+    """What an entry point stands for: a function, or `Class().method`."""
+    method = _METHOD.match(name)
+    base = method.group(1) if method else name
+    if base not in names:
+        raise NameError(f"name {base!r} is not defined")
+    return getattr(names[base](), method.group(2)) if method else names[base]
+
+
+def _solution(job: dict[str, Any]) -> NoReturn:
+    """Load the program as a module that is not the main one; make the one call asked for, or serve the tester."""
+    code = _compile(job["source"])
+    _streams()
+    names = _module("solution").__dict__
+    try:
+        exec(code, names)
+        if "call" not in job:
+            peer.Peer(CALLS_IN, CALLS_OUT, names, job["cap"]).serve_forever()
+            os._exit(0)
+        entry, args, kwargs = job["call"]
+        value = _entry(entry, names)(*args, **kwargs)
+    except BaseException as error:
+        _report_raised(error)
+        os._exit(1)
+    try:
+        payload = wire.encode(("value", value), job["cap"])
+    except wire.TooLarge as error:
+        report("too_large", str(error))
+    except (wire.WireError, RuntimeError) as error:  # RuntimeError: changed by a thread meanwhile
+        report("unjudgeable", str(error))
+    else:
+        try:
+            wire.write_frame(REPORT, payload)
+        except OSError:
+            pass
+    os._exit(0)
+
+
+def _tester(job: dict[str, Any]) -> NoReturn:
+    """Run trusted test code; the program's functions are called in the solution's process."""
+    other = peer.Peer(CALLS_IN, CALLS_OUT, None, job["cap"])
+    try:
+        code = compile(job["code"], "<test>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        report("broken", f"the test code does not compile: {error}")
+        os._exit(1)
+    names = _module(peer.TEST_MODULE).__dict__
+    wanted: list[str] = []
+    try:
+        for module in job["modules"]:
+            names[module] = __import__(module)
+        wanted = job["names"] + [job["entry_point"]] * (job["entry_point"] is not None)
+        found = other.ask("names", wanted)[0]  # answered once the program is loaded
+        names.update({name: found[name] for name in wanted if type(found) is dict and name in found})
+        if job["entry_point"] is not None and job["entry_point"] not in names:
+            _missing(job["entry_point"])
+        exec(code, names)
+    except peer.PeerLost as error:
+        report("solution", "lost", str(error), None, None)
+    except BaseException as error:
+        if isinstance(error, NameError) and error.name in wanted:
+            _missing(error.name)
+        if error is other.error and other.shown is not None:
+            report("solution", "raised", *other.shown)
+        else:
+            report("failed", type(error).__name__, peer.named(error)[2], _test_line(error), _last_call(other))
+    else:
+        report("passed", job["nonce"])
+        os._exit(0)
+    os._exit(1)
+
+
+def _missing(name: str) -> NoReturn:
+    report("solution", "raised", "NameError", "NameError", f"name {name!r} is not defined", None, None)
+    os._exit(1)
+
+
+def _test_line(error: BaseException) -> int | None:
+    line, tb = None, error.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code.co_filename == "<test>":
+            line = tb.tb_lineno
+        tb = tb.tb_next
+    return line
+
+
+def _last_call(other: Any) -> str | None:
+    if other.last is None or len(other.last) != 4:
+        return None
+    try:
+        return repr(other.last[3])[:2000]
+    except BaseException:
+        return None

@@ -1,0 +1,1 @@
+"""Where tested programs run: levels of isolation, process control, scratch folders."""

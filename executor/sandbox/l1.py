@@ -1,0 +1,122 @@
+"""L1, users of their own: every slot runs programs as one user and test code as another, whom nobody else is. Needs root.
+
+Invariants: no two slots on a machine share a user, whatever process they belong to (an abstract socket by the user's name is the claim,
+and the kernel drops it with its holder); what a user left outside its scratch folder is removed after each test, in folders that anyone
+may write and in System V IPC.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import socket
+
+from executor.sandbox.level import LevelName
+from executor.sandbox.scratch import remove
+
+# Debian, systemd and useradd give these numbers to nobody.
+_FIRST, _LAST = 60600, 61183
+# Bits of CapEff: CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID.
+_CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7
+_OPEN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/dev/mqueue")
+# Kind, its number's column in /proc/sysvipc, and what removes it.
+_IPC = (("shm", "shmid", "shmctl"), ("sem", "semid", "semctl"), ("msg", "msqid", "msgctl"))
+_IPC_RMID = 0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class L1:
+    """Two users of their own."""
+
+    level: LevelName = "L1"
+
+    def __init__(self) -> None:
+        """Claim two users. Raises OSError where none is free or root lacks the right to become them."""
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+        if effective & _CAPABILITIES != _CAPABILITIES:
+            raise OSError("root has no right here to change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_DAC_OVERRIDE)")
+        self._claims: list[socket.socket] = []
+        self.users: tuple[int, int] | None = (self._claim(), self._claim())
+        self._seen: dict[str, int] = {}
+        self.clean()
+
+    def _claim(self) -> int:
+        for uid in range(_FIRST, _LAST + 1):
+            try:
+                pwd.getpwuid(uid)
+                continue  # somebody after all
+            except KeyError:
+                pass
+            claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                claim.bind(f"\0cupel-user-{uid}")
+            except OSError:
+                claim.close()
+                continue
+            self._claims.append(claim)
+            return uid
+        raise OSError(f"no free user between {_FIRST} and {_LAST}")
+
+    def limits(self) -> list[tuple[str, int]]:
+        """Processes and threads of the user."""
+        return [("RLIMIT_NPROC", 64)]
+
+    def own(self, path: str) -> None:
+        """The folder lies in one of ours, so nobody can have put a link in its place."""
+        assert self.users is not None
+        os.chown(path, self.users[0], self.users[0], follow_symlinks=False)
+
+    def own_pipe(self, fd: int) -> None:
+        """A pipe is a file with an owner too."""
+        assert self.users is not None
+        os.fchown(fd, self.users[0], self.users[0])
+
+    def clean(self) -> None:
+        """Files and IPC objects of the two users, all of whose processes are dead."""
+        for folder in # Bits of CapEff: CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID.
+_CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7
+_OPEN_FOLDERS:
+            try:
+                changed = os.stat(folder).st_mtime_ns
+                if self._seen.get(folder) != changed:
+                    self._sweep(folder)
+                    self._seen[folder] = os.stat(folder).st_mtime_ns
+            except FileNotFoundError:
+                continue
+        for kind, column, control in _IPC:
+            self._sweep_ipc(kind, column, control)
+
+    def _sweep(self, folder: str) -> None:
+        assert self.users is not None
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    if entry.stat(follow_symlinks=False).st_uid not in self.users:
+                        continue
+                except FileNotFoundError:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    remove(entry.path)
+                else:
+                    os.unlink(entry.path)
+
+    def _sweep_ipc(self, kind: str, column: str, control: str) -> None:
+        assert self.users is not None
+        try:
+            with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
+                header, *lines = file.read().splitlines()
+        except OSError:
+            return  # a kernel without System V IPC
+        for line in lines:
+            fields = dict(zip(header.split(), map(int, line.split()), strict=False))
+            if fields["uid"] in self.users or fields["cuid"] in self.users:
+                arguments = (fields[column], 0, _IPC_RMID) if kind == "sem" else (fields[column], _IPC_RMID, None)
+                getattr(_libc, control)(*arguments)
+
+    def close(self) -> None:
+        """Give the users back."""
+        for claim in self._claims:
+            claim.close()
+        self._claims = []

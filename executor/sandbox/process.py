@@ -1,0 +1,200 @@
+"""The judge's end of a zygote: start it, have it fork a test's processes, have them ended.
+
+Invariants: every zygote is started by one thread that lives as long as this process, because PR_SET_PDEATHSIG follows the thread that
+forked; every request has a deadline; a zygote that answered wrongly or not at all is dead and unusable afterwards (SandboxLost).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from executor.languages import wire
+from executor.languages.interpreter import Interpreter
+
+_REPLY_S = 20.0
+_ROOM = Path(__file__).resolve().parent
+_LANGUAGES = _ROOM.parent / "languages"
+# What a test's process sees, whatever our own environment holds. The hash seed is fixed so that a verdict does not depend on it.
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUTF8": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class SandboxLost(Exception):
+    """Our own machinery failed; nothing is known about the program."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How one process ended."""
+
+    status: int
+    """As wait(2) gives it."""
+    cpu_s: float
+    peak_bytes: int
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended it, None if it exited."""
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, None if a signal ended it."""
+        return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
+
+
+class _Launcher:
+    """One thread that starts all zygotes of this process."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._pid = 0
+
+    def run(self, start: Callable[[], Any]) -> Any:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
+                self._thread = threading.Thread(target=self._loop, name="cupel-launcher", daemon=True)
+                self._thread.start()
+                self._pid = os.getpid()
+        future: Future[Any] = Future()
+        self._work.put((future, start))
+        return future.result(timeout=_REPLY_S)
+
+    def _loop(self) -> None:
+        while True:
+            future, start = self._work.get()
+            try:
+                future.set_result(start())
+            except BaseException as error:
+                future.set_exception(error)
+
+
+_launcher = _Launcher()
+
+
+class Zygote:
+    """One warm interpreter. Used by one thread at a time."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        """Start it and wait until it is ready. Raises SandboxLost."""
+        self._interpreter = interpreter
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = ours
+        self._process: subprocess.Popen[bytes] | None = None
+        self._words = os.memfd_create(
+            "cupel-zygote", os.MFD_CLOEXEC
+        )  # what it says on standard error before it is ready
+        ours.settimeout(_REPLY_S)
+        try:
+            self._process = _launcher.run(lambda: self._start(theirs.fileno()))
+            theirs.close()
+            ready = self._receive()
+        except (SandboxLost, OSError, TimeoutError, subprocess.SubprocessError) as error:
+            self.kill()
+            words = os.pread(self._words, 1 << 16, 0).decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise SandboxLost(f"the sandbox's interpreter does not start: {words or error}") from error
+        finally:
+            theirs.close()
+            os.close(self._words)
+        self.base_bytes: int = ready["ready"]
+        """Address space of the bare interpreter."""
+
+    def _start(self, descriptor: int) -> subprocess.Popen[bytes]:
+        environment, keep, handed = dict(ENVIRONMENT), -1, [descriptor]
+        if self._interpreter.handed_prefix is not None:
+            keep = self._interpreter.open_prefix()
+            handed.append(keep)
+            environment["PYTHONHOME"] = f"/proc/self/fd/{keep}"
+        try:
+            # -I would ignore the environment, which is ours here, and the hash seed with it.
+            flags = ["-s", "-P", "-S", "-B"]
+            command = [str(self._interpreter.binary), *flags, str(_ROOM / "zygote.py")]
+            return subprocess.Popen(
+                [*command, str(descriptor), str(os.getpid()), str(keep), str(_LANGUAGES)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._words,
+                env=environment,
+                cwd="/",
+                pass_fds=handed,
+                start_new_session=True,
+            )
+        finally:
+            if keep >= 0:
+                os.close(keep)
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            raw = self._socket.recv(1 << 16)
+            answer = wire.decode(raw)
+        except (OSError, wire.WireError) as error:
+            self.kill()
+            raise SandboxLost(f"the sandbox's interpreter is gone: {error or type(error).__name__}") from error
+        if "error" in answer:
+            raise SandboxLost(answer["error"])
+        return answer
+
+    def _ask(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        try:
+            socket.send_fds(self._socket, [wire.encode(request)], fds)
+        except OSError as error:
+            self.kill()
+            raise SandboxLost(f"the sandbox's interpreter is gone: {error}") from error
+        return self._receive()
+
+    def spawn(self, fds: list[int], cwd: str, uid: int | None, limits: list[tuple[str, int]]) -> int:
+        """Fork one process whose descriptors 0, 1, ... are `fds`; its id. Raises SandboxLost."""
+        return self._ask({"do": "spawn", "cwd": cwd, "uid": uid, "limits": limits}, fds)["pid"]
+
+    def finish(self) -> tuple[dict[int, End], float]:
+        """End all processes: how each ended, and the CPU seconds of their descendants. Raises SandboxLost."""
+        answer = self._ask({"do": "finish"}, [])
+        return {pid: End(status, cpu, peak * 1024) for pid, status, cpu, peak in answer["ends"]}, answer["rest"]
+
+    def purge(self, uids: list[int]) -> None:
+        """Kill every process of these users. Raises SandboxLost."""
+        self._ask({"do": "purge", "uids": uids}, [])
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be used."""
+        return self._process is not None and self._process.poll() is None and self._socket.fileno() >= 0
+
+    def close(self) -> None:
+        """Let it end its processes and itself; returns when it is gone."""
+        self._socket.close()
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=_REPLY_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """End it at once; its processes die with it by PR_SET_PDEATHSIG."""
+        self._socket.close()
+        if self._process is not None:
+            try:
+                os.kill(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._process.wait()

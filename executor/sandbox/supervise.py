@@ -1,0 +1,125 @@
+"""Watch the processes of one test: feed and drain their pipes together, hold them to their limits.
+
+Invariants: CPU time decides, wall time is the backstop; output beyond its cap ends the test; nothing waits for a pipe to end once the
+main process is dead; at most cap + 64 KiB of any pipe is ever held.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+_CHUNK = 1 << 16
+_CORES = os.cpu_count() or 1
+Reason = Literal["exited", "cpu", "wall", "output"]
+
+
+@dataclass
+class Watched:
+    """What to watch: process ids (the first is the main one), what to write where, and how much to read whence."""
+
+    pids: list[int]
+    writes: dict[int, bytes] = field(default_factory=dict)
+    reads: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Seen:
+    """What was seen: why the watch ended, what was read from each descriptor, who was dead by then, wall seconds."""
+
+    reason: Reason
+    read: dict[int, bytearray]
+    dead: set[int]
+    wall_s: float
+
+
+def watch(watched: Watched, cpu_limit_s: float, wall_limit_s: float) -> Seen:
+    """Watch until the main process is dead or a limit is reached; descriptors stay open, processes may live on."""
+    start = time.monotonic()
+    deadline = start + wall_limit_s
+    pidfds = {os.pidfd_open(pid): pid for pid in watched.pids}
+    try:
+        return _watch(watched, pidfds, cpu_limit_s, start, deadline)
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
+def _watch(watched: Watched, pidfds: dict[int, int], cpu_limit_s: float, start: float, deadline: float) -> Seen:
+    poller = select.poll()
+    writes = {fd: memoryview(data) for fd, data in watched.writes.items()}
+    read = {fd: bytearray() for fd in watched.reads}
+    dead: set[int] = set()
+    reason: Reason | None = None
+    for fd in [*writes, *read]:
+        os.set_blocking(fd, False)
+    for fd in writes:
+        poller.register(fd, select.POLLOUT)
+    for fd in [*read, *pidfds]:
+        poller.register(fd, select.POLLIN)
+
+    while reason is None:
+        now = time.monotonic()
+        used = max((cpu_seconds(pid) for pid in watched.pids if pid not in dead), default=0.0)
+        if used > cpu_limit_s:
+            reason = "cpu"
+            break
+        if now >= deadline:
+            reason = "wall"
+            break
+        # The limit cannot be reached sooner than this, however many threads there are.
+        patience = min(deadline - now, max(0.004, (cpu_limit_s - used) / _CORES + 0.001), 1.0)
+        for fd, _ in poller.poll(patience * 1000):
+            if fd in pidfds:
+                dead.add(pidfds[fd])
+                poller.unregister(fd)
+            elif fd in writes:
+                writes[fd] = _write(fd, writes[fd])
+                if not writes[fd]:
+                    poller.unregister(fd)
+                    os.close(fd)
+                    del writes[fd], watched.writes[fd]
+            elif not _read(fd, read[fd]):
+                poller.unregister(fd)
+            elif len(read[fd]) > watched.reads[fd]:
+                reason = "output"
+        if watched.pids[0] in dead:
+            reason = reason or "exited"
+
+    if reason == "exited":
+        for fd in read:  # what was written before the end is in the pipe
+            while len(read[fd]) <= watched.reads[fd] and _read(fd, read[fd]):
+                pass
+            if len(read[fd]) > watched.reads[fd]:
+                reason = "output"
+    return Seen(reason, read, dead, time.monotonic() - start)
+
+
+def _write(fd: int, data: memoryview) -> memoryview:
+    try:
+        return data[os.write(fd, data[:_CHUNK]) :] if data else data
+    except BlockingIOError:
+        return data
+    except OSError:  # nobody reads: not an error of anybody's
+        return memoryview(b"")
+
+
+def _read(fd: int, into: bytearray) -> bool:
+    """Whether something was read."""
+    try:
+        piece = os.read(fd, _CHUNK)
+    except (BlockingIOError, OSError):
+        return False
+    into += piece
+    return bool(piece)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds that a living process and its threads have used; 0 for one that is gone."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0

@@ -1,0 +1,279 @@
+"""A small warm interpreter that forks one process a test: run as a script by sandbox/process.py, never imported.
+
+Invariants: single-threaded; it holds no descriptor but its socket, and never sees a program, an input or an answer, so nothing of one
+test can be found in the memory of the next; a forked process is shut in (own session, limits, user, scratch folder) before it reads
+what it is to do; all that a test started is dead and reaped when its end is told. Where the judge is gone (the socket ends, or SIGTERM
+by PR_SET_PDEATHSIG) everything is killed, then this process ends.
+
+argv: socket descriptor, process id of the judge, descriptor of the standard library's folder to keep open or -1, folder of the
+language's files.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+
+# Imported once here so that each test need not: what programs use most, and what the runners need.
+import atexit  # noqa: F401  # isort: skip
+import bisect  # noqa: F401
+import collections  # noqa: F401
+import collections.abc  # noqa: F401
+import copy  # noqa: F401
+import ctypes
+import functools  # noqa: F401
+import heapq  # noqa: F401
+import itertools  # noqa: F401
+import math  # noqa: F401
+import operator  # noqa: F401
+import random  # noqa: F401
+import re  # noqa: F401
+import string  # noqa: F401
+import struct  # noqa: F401
+import threading  # noqa: F401
+import types
+import typing  # noqa: F401
+
+import _sitebuiltins
+import builtins
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+_PARK = 300  # descriptors on their way to their places
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+
+
+def prctl(option: int, value: int) -> None:
+    """One prctl call. Raises OSError."""
+    if _libc.prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def load(name: str, folder: str) -> types.ModuleType:
+    """A module from one file, under its bare name, without a search path that programs would inherit."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    with open(os.path.join(folder, f"{name}.py"), encoding="utf-8") as file:
+        exec(compile(file.read(), f"<cupel {name}>", "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+class Zygote:
+    """The state: the socket, and the processes of the running test."""
+
+    def __init__(self, sock: socket.socket, keep: int, child: types.ModuleType, wire: types.ModuleType) -> None:
+        self.sock, self.keep, self.child, self.wire = sock, keep, child, wire
+        self.pids: list[int] = []
+        self.uids: set[int] = set()
+
+    def serve(self) -> None:
+        """Answer requests until the judge is gone."""
+        while True:
+            raw, fds = self._receive()
+            if not raw:
+                return
+            request = self.wire.decode(raw)
+            try:
+                answer = {"spawn": self._spawn, "finish": self._finish, "purge": self._purge}[request["do"]](
+                    request, fds
+                )
+            except OSError as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            self.sock.send(self.wire.encode(answer))
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        fds = array.array("i")
+        raw, ancillary, _, _ = self.sock.recvmsg(1 << 16, socket.CMSG_SPACE(16 * fds.itemsize))
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        return raw, list(fds)
+
+    def _spawn(self, request: dict, fds: list[int]) -> dict:
+        if request["uid"] is not None:
+            self.uids.add(request["uid"])
+        me = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            status = 97
+            try:
+                self._shut_in(request, fds, me)
+                self.child.main()
+                status = 0
+            except BaseException as error:
+                self.child.report("broken", f"{type(error).__name__}: {error}")
+            finally:
+                os._exit(status)
+        self.pids.append(pid)
+        return {"pid": pid}
+
+    def _shut_in(self, request: dict, fds: list[int], parent: int) -> None:
+        """Everything that holds the new process, in the order in which each step still has the right to do it."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.setsid()
+        parked = [_dup_above(fd) for fd in fds]
+        for place, fd in enumerate(parked):
+            os.dup2(fd, place, inheritable=place < 3)
+        if self.keep < 0:
+            os.closerange(len(fds), 1 << 20)
+        else:
+            os.closerange(len(fds), self.keep)
+            os.closerange(self.keep + 1, 1 << 20)
+        os.chdir(request["cwd"])
+        os.umask(0o022)
+        for name, value in request["limits"]:
+            which = getattr(resource, name)
+            hard = resource.getrlimit(which)[1]
+            if hard != resource.RLIM_INFINITY:
+                value = min(value, hard)
+            resource.setrlimit(which, (value, value))
+        if request["uid"] is not None:
+            os.setgroups([])
+            os.setresgid(request["uid"], request["uid"], request["uid"])
+            os.setresuid(request["uid"], request["uid"], request["uid"])
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        prctl(PR_SET_DUMPABLE, 0)
+        if os.getppid() != parent:
+            os._exit(97)
+
+    def _finish(self, request: dict, fds: list[int]) -> dict:
+        """Kill and reap all that the test started: status, CPU seconds and peak KiB of each, CPU seconds of all the rest."""
+        ends = []
+        for pid in self.pids:
+            _kill(pid)
+        for pid in self.pids:
+            _, status, usage = os.wait4(pid, 0)
+            ends.append((pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss))
+        rest = self._reap_rest()
+        self.pids = []
+        return {"ends": ends, "rest": rest}
+
+    def _purge(self, request: dict, fds: list[int]) -> dict:
+        """Kill what an earlier holder of these users left alive."""
+        for uid in request["uids"]:
+            kill_user(uid)
+        return {}
+
+    def _reap_rest(self) -> float:
+        """Every descendant left is a child of ours by now (we are their subreaper), so no child means no survivor."""
+        seconds = 0.0
+        while True:
+            try:
+                pid, _, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return seconds
+            if pid:
+                seconds += usage.ru_utime + usage.ru_stime
+                continue
+            for uid in self.uids:
+                kill_user(uid)
+            if not self.uids:
+                for survivor in _children():
+                    _kill(survivor)
+            pid, _, usage = os.wait4(-1, 0)
+            seconds += usage.ru_utime + usage.ru_stime
+
+    def end(self) -> None:
+        """Kill everything; used when the judge is gone."""
+        for pid in self.pids:
+            _kill(pid)
+        try:
+            self._reap_rest()
+        except OSError:
+            pass
+
+
+def _dup_above(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PARK)
+
+
+def _kill(pid: int) -> None:
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def kill_user(uid: int) -> None:
+    """Kill every process of a user at once, so that none can fork away; only for users that are ours alone."""
+    if uid < 1000:
+        raise PermissionError("that user is not ours")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresuid(uid, uid, uid)
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    me, found = str(os.getpid()), []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    if file.read().rpartition(b")")[2].split()[1].decode() == me:
+                        found.append(int(name))
+            except (OSError, IndexError):
+                pass
+    return found
+
+
+def main() -> None:
+    """Set up and serve."""
+    descriptor, judge, keep, folder = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_DUMPABLE, 0)
+    if os.getppid() != judge:
+        return
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # where memory runs out, ours goes first; forks inherit it
+    wire = load("wire", folder)
+    load("python_peer", folder)
+    child = load("python_child", folder)
+    for name in ("exit", "quit"):  # what `site` would add
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+    builtins.help = _sitebuiltins._Helper()  # type: ignore[attr-defined]
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        del os.environ[name]
+    sock = socket.socket(fileno=descriptor)
+    zygote = Zygote(sock, keep, child, wire)
+
+    def orphaned(*_: object) -> None:
+        zygote.end()
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, orphaned)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with open("/proc/self/statm", encoding="ascii") as file:
+        space = int(file.read().split()[0]) * resource.getpagesize()
+    sock.send(wire.encode({"ready": space, "version": sys.version.split()[0]}))
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        zygote.serve()
+    finally:
+        zygote.end()
+        os._exit(0)
+
+
+main()

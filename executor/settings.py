@@ -1,0 +1,39 @@
+"""Settings of the executor: plain data, no Ray."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from executor.sandbox.level import LevelName, default_min_level
+
+
+class ExecutorSettings(BaseModel):
+    """How programs are run and held."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    slots: int = Field(default=1, ge=1, le=128, description="Tests that one worker runs at a time.")
+    output_limit_bytes: int = Field(
+        default=1 << 20,
+        ge=1024,
+        le=64 << 20,
+        description="Bytes a program may write on any one channel, or an answer may take.",
+    )
+    wall_factor: float = Field(
+        default=3.0, ge=1, le=100, description="Wall seconds allowed for each CPU second allowed."
+    )
+    wall_extra_s: float = Field(default=1.0, ge=0, le=600, description="Wall seconds allowed on top.")
+    retries: int = Field(
+        default=2, ge=0, le=10, description="Times a test is tried again after our own machinery failed."
+    )
+    min_level: LevelName = Field(
+        default_factory=default_min_level,
+        description="Lowest level of isolation to work at; L1 (another user) by default for root, else L0. The highest that works is used.",
+    )
+    scratch_dir: str | None = Field(
+        default=None, description="Folder for the programs' scratch folders; the system's if null."
+    )
+
+    def wall_s(self, cpu_s: float) -> float:
+        """Wall seconds allowed to a test of so many CPU seconds."""
+        return self.wall_factor * cpu_s + self.wall_extra_s

@@ -1,0 +1,105 @@
+"""Checkpoints: a Hugging Face folder that transformers and vLLM load as it is, with the trainer's state beside the weights.
+
+`checkpoints/step_N/` holds config, tokenizer and bfloat16 weights; `step_N/trainer/` holds what exact resume needs: float32 weights, optimizer,
+buffer, random state, the controller's own record. Invariants: a folder named step_N is complete (it is written under another name and renamed);
+a failed write leaves nothing behind and the older checkpoints untouched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from executor.errors import UserError
+from learner.checkpoint_folder import folder_of, steps_of
+
+_COPIED = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens", "generation_config")
+
+
+def save(
+    checkpoints: Path,
+    step: int,
+    *,
+    module: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    source: Path,
+    buffer_state: bytes,
+    record: dict[str, Any],
+    keep: int,
+) -> Path:
+    """Write the checkpoint of `step` and remove all but the newest `keep`.
+
+    `source` is the model folder whose tokenizer files go along. Raises UserError if it cannot be written (disk full, no permission).
+    """
+    target = folder_of(checkpoints, step)
+    temporary = checkpoints / f".step_{step}.part"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        trainer = temporary / "trainer"
+        trainer.mkdir(parents=True)
+        state = {name: tensor.detach().to(torch.bfloat16) for name, tensor in module.state_dict().items()}
+        module.save_pretrained(temporary, state_dict=state)
+        _declare_bfloat16(temporary / "config.json")
+        for path in source.iterdir():
+            if path.is_file() and path.name.startswith(_COPIED):
+                shutil.copy(path, temporary / path.name)
+        torch.save(
+            {
+                "module": module.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "torch_random": torch.get_rng_state(),
+                "python_random": random.getstate(),
+            },
+            trainer / "state.pt",
+        )
+        (trainer / "buffer.bin").write_bytes(buffer_state)
+        (trainer / "record.json").write_text(json.dumps(record, indent=1))
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+        _sync(checkpoints)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise UserError(f"checkpoint {target} could not be written: {reason}; older checkpoints are untouched") from None
+    for old in steps_of(checkpoints)[:-keep]:
+        shutil.rmtree(folder_of(checkpoints, old), ignore_errors=True)
+    return target
+
+
+def load_trainer(folder: Path, module: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    """Put weights, optimizer and random state back as they were."""
+    state = torch.load(folder / "trainer" / "state.pt", map_location="cpu", weights_only=False)
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["torch_random"])
+    random.setstate(state["python_random"])
+
+
+def load_record(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """The controller's record and the buffer's state."""
+    trainer = folder / "trainer"
+    return json.loads((trainer / "record.json").read_text()), (trainer / "buffer.bin").read_bytes()
+
+
+def _declare_bfloat16(path: Path) -> None:
+    config = json.loads(path.read_text())
+    config["dtype"] = "bfloat16"
+    path.write_text(json.dumps(config, indent=2))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""What a policy loss is: groups in, advantages out; tokens in, a number to minimise out; found by name.
+
+Invariants: this folder's files are the losses there are (base.py apart); a file here has `Settings` (a pydantic model) and `Loss` and imports no torch
+at run time, so that the configuration can check its settings; a loss is divided by totals of the whole batch, so micro-batches add up.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
+
+from buffer.trajectory import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class TokenBatch:
+    """The trained tokens of one micro-batch; every tensor is `[tokens]`."""
+
+    log_probs: Tensor  # under the current policy, with gradient
+    old_log_probs: Tensor  # under the policy at the start of the step, without
+    behaviour_log_probs: Tensor  # when the token was sampled; 0 for a reference's token
+    advantages: Tensor
+    supervised: Tensor  # bool: the token belongs to a reference
+    trajectory_length: Tensor  # trained tokens of the token's trajectory
+    batch_tokens: float  # trained tokens of the whole batch
+    batch_trajectories: float  # trajectories of the whole batch
+
+
+@dataclass
+class LossOutput:
+    """A loss already divided by the batch's total; metrics named `..._sum` are sums over tokens."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+def importance_weights(tokens: TokenBatch, cap: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Truncated importance sampling: min(pi_old / pi_behaviour, cap) a token, without gradient; a reference's token has weight 1.
+
+    `cap` 0 turns the correction off. The metrics tell how far learner and engine disagree.
+    """
+    difference = (tokens.old_log_probs - tokens.behaviour_log_probs).detach()
+    difference = difference.masked_fill(tokens.supervised, 0.0)
+    ratio = difference.exp()
+    metrics = {
+        "log_prob_mismatch_sum": difference.abs().sum(),
+        "importance_ratio_sum": ratio.sum(),
+        "importance_capped_sum": (ratio > cap).float().sum() if cap else ratio.new_zeros(()),
+    }
+    return (ratio.clamp(max=cap) if cap else ratio.new_ones(ratio.shape)), metrics
+
+
+def normalise(per_token: Tensor, tokens: TokenBatch, how: str) -> Tensor:
+    """Sum over tokens divided by the batch's tokens ("token"), or the mean over trajectories of their token means ("sequence")."""
+    if how == "token":
+        return per_token.sum() / tokens.batch_tokens
+    return (per_token / tokens.trajectory_length).sum() / tokens.batch_trajectories
+
+
+class PolicyLoss(Protocol):
+    """What `Loss` in a file of this folder does."""
+
+    def __init__(self, settings: Any) -> None: ...
+
+    @property
+    def supervised(self) -> bool:
+        """Whether groups should hold a reference solution."""
+        ...
+
+    @property
+    def baseline_needs_greedy(self) -> bool:
+        """Whether groups should hold a greedy sample."""
+        ...
+
+    def advantages(self, group: Group) -> list[list[float]]:
+        """A credit for every token of every trajectory, `[trajectories][tokens]`; 0 where the loss mask is 0."""
+        ...
+
+    def loss(self, tokens: TokenBatch) -> LossOutput:
+        """The part of the batch's loss that these tokens make."""
+        ...
+
+
+class LossModule(Protocol):
+    """A file of this folder."""
+
+    Settings: type[BaseModel]
+    Loss: type[PolicyLoss]
+
+
+def names() -> list[str]:
+    """The losses there are."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "base"))
+
+
+def load(name: str) -> LossModule:
+    """The loss file of algorithm `name`. Raises ValueError naming what exists."""
+    if name not in names():
+        raise ValueError(f"algorithm.name={name!r}: there is no such loss; there are {', '.join(names())}")
+    return importlib.import_module(f"learner.losses.{name}")  # type: ignore[return-value]

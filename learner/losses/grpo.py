@@ -1,0 +1,50 @@
+"""GRPO: the group's own mean as the baseline, a clipped ratio as the trust region (arXiv 2402.03300; Dr. GRPO with std "none")."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from buffer.trajectory import Group
+from learner.advantages import group_relative
+from learner.losses.base import LossOutput, TokenBatch, importance_weights, normalise
+
+
+class Settings(BaseModel):
+    """How the advantage and the clip are made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    std: Literal["sample", "population", "none"] = Field(default="sample", description="Deviation that rewards are divided by.")
+    eps: float = Field(default=1e-6, gt=0, description="Added to the deviation.")
+    clip_low: float = Field(default=0.2, gt=0, lt=1, description="The ratio is clipped below 1 - clip_low.")
+    clip_high: float = Field(default=0.2, gt=0, description="The ratio is clipped above 1 + clip_high.")
+    importance_cap: float = Field(default=2.0, ge=0, description="Cap of truncated importance sampling; 0 turns it off.")
+    normalise: Literal["token", "sequence"] = Field(
+        default="sequence", description="sequence: mean over trajectories of token means (the paper); token: mean over all tokens (DAPO)."
+    )
+
+
+class Loss:
+    """min(ratio * A, clip(ratio) * A), corrected for who sampled."""
+
+    supervised = False
+    baseline_needs_greedy = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def advantages(self, group: Group) -> list[list[float]]:
+        rewards = iter(group_relative([t.reward for t in group.sampled], self._settings.std, self._settings.eps) if group.sampled else [])
+        values = [next(rewards) if t.role == "sampled" else 0.0 for t in group.trajectories]
+        return [[value * m for m in t.loss_mask] for value, t in zip(values, group.trajectories, strict=True)]
+
+    def loss(self, tokens: TokenBatch) -> LossOutput:
+        settings = self._settings
+        weights, metrics = importance_weights(tokens, settings.importance_cap)
+        ratio = (tokens.log_probs - tokens.old_log_probs).exp()
+        clipped = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+        per_token = -weights * (ratio * tokens.advantages).minimum(clipped * tokens.advantages)
+        metrics["clipped_sum"] = (ratio != clipped).float().sum()
+        return LossOutput(normalise(per_token, tokens, settings.normalise), metrics)

@@ -1,0 +1,168 @@
+"""Nothing outlives a test, nor the process that judges."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from executor.errors import UserError
+from executor.judging import Judge, JudgeRequest
+from executor.problem import Problem, StdioTest
+from executor.settings import ExecutorSettings
+from executor.verdict import Outcome
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# A tree: children that leave the group and the session, one of them orphaned, all of them asleep.
+TREE = """
+import os, time
+for new_session in (False, True):
+    if os.fork() == 0:
+        if new_session:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder that other users may pass through, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
+
+
+def problem(seconds: float = 2.0) -> Problem:
+    return Problem(
+        id="p", prompt="?", kind="stdio", time_limit_s=seconds, public_tests=[StdioTest(input="", output="5\n")]
+    )
+
+
+def alive() -> dict[int, str]:
+    """Every process that is no kernel thread nor zombie, by id, with its command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if words and state != "Z":
+                found[int(entry.name)] = words
+    return found
+
+
+def wait_until(true: object, seconds: float = 10.0) -> None:
+    assert callable(true)
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "not within the time allowed"
+        time.sleep(0.02)
+
+
+def of_us(marker: str) -> list[int]:
+    """Zygotes and their forks: they all share the zygote's command line, which names the judge's process."""
+    return [pid for pid, words in alive().items() if "zygote.py" in words and f" {marker} " in words]
+
+
+@pytest.mark.parametrize("ending", ["print(5)", "os.kill(os.getpid(), 9)", "while True: pass", "time.sleep(60)"])
+def test_a_tree_is_killed_whole(ending: str) -> None:
+    with Judge(ExecutorSettings(wall_factor=1, wall_extra_s=0.3)) as judge:
+        judge.judge(JudgeRequest(problem(), "print(5)"))
+        before = of_us(str(os.getpid()))
+        judge.judge(JudgeRequest(problem(0.3), TREE + ending))
+        assert of_us(str(os.getpid())) == before
+        assert judge.judge(JudgeRequest(problem(), "print(5)")).outcome is Outcome.PASS
+    assert of_us(str(os.getpid())) == []
+
+
+def test_nothing_is_left_after_many_tests(scratch: Path) -> None:
+    programs = [
+        "print(5)",
+        "(",
+        "1/0",
+        "open('a', 'w').write('x')",
+        "import os\nfor i in range(300):\n    os.mkdir('d')\n    os.chdir('d')\nopen('f', 'w').close()",
+        "import os\nos.mkdir('closed')\nopen('closed/f', 'w').close()\nos.chmod('closed', 0)",
+        "import os\nos.symlink('/etc/passwd', 'link')\nos.symlink('/', 'root')",
+        "import os\nfor fd in range(3, 40):\n    try: os.close(fd)\n    except OSError: pass\nprint(5)",
+        "import sys\nwhile True: sys.stdout.write('x' * 4096)",
+        TREE,
+    ]
+    with Judge(ExecutorSettings(scratch_dir=str(scratch))) as judge:
+        for program in programs:
+            assert judge.judge(JudgeRequest(problem(), program)).outcome is not Outcome.INFRASTRUCTURE
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for program in programs:
+            judge.judge(JudgeRequest(problem(), program))
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        (base,) = scratch.iterdir()
+        assert list(base.iterdir()) == []
+    assert list(scratch.iterdir()) == []
+    assert Path("/etc/passwd").exists()
+
+
+def test_a_killed_zygote_costs_a_retry_and_no_verdict() -> None:
+    with Judge(ExecutorSettings()) as judge:
+        for _ in range(3):
+            (zygote,) = of_us(str(os.getpid())) or (0,)
+            if zygote:
+                os.kill(zygote, signal.SIGKILL)
+            assert judge.judge(JudgeRequest(problem(), "print(5)")).outcome is Outcome.PASS
+
+
+def test_machinery_that_stays_broken_is_infrastructure(scratch: Path) -> None:
+    with Judge(ExecutorSettings(retries=1, scratch_dir=str(scratch))) as judge:
+        (base,) = scratch.iterdir()
+        base.rmdir()
+        verdict = judge.judge(JudgeRequest(problem(), "print(5)"))
+        assert verdict.outcome is Outcome.INFRASTRUCTURE and judge.infrastructure_failures == 2
+        base.mkdir()
+        base.chmod(0o711)
+        assert judge.judge(JudgeRequest(problem(), "print(5)")).outcome is Outcome.PASS
+
+
+def test_a_killed_judge_leaves_no_process_and_no_files_for_long(scratch: Path) -> None:
+    program = TREE + "time.sleep(60)"
+    script = f"""
+        import sys
+        sys.path.insert(0, {str(REPOSITORY)!r})
+        from executor.errors import UserError
+from executor.judging import Judge, JudgeRequest
+        from executor.problem import Problem, StdioTest
+        from executor.settings import ExecutorSettings
+        p = Problem(id="p", prompt="?", kind="stdio", time_limit_s=30, public_tests=[StdioTest(input="", output="5")])
+        Judge(ExecutorSettings(scratch_dir={str(scratch)!r})).judge(JudgeRequest(p, {program!r}))
+    """
+    judging = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    try:
+        wait_until(lambda: len(of_us(str(judging.pid))) >= 4)  # the zygote, the program, its sleepers
+    finally:
+        judging.kill()
+        judging.wait()
+    wait_until(lambda: of_us(str(judging.pid)) == [])
+    assert len(list(scratch.iterdir())) == 1
+    with Judge(ExecutorSettings(scratch_dir=str(scratch))):
+        assert len(list(scratch.iterdir())) == 1  # its own; what the dead one left is gone
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_scratch_folder_out_of_the_programs_reach_is_refused(scratch: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("there is no other user without root")
+    scratch.chmod(0o700)
+    with pytest.raises(UserError, match="scratch_dir: .* is out of reach of other users"):
+        Judge(ExecutorSettings(scratch_dir=str(scratch)))
+    with pytest.raises(UserError, match="scratch_dir: .*No such file"):
+        Judge(ExecutorSettings(scratch_dir=str(scratch / "none")))

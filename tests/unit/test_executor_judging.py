@@ -1,0 +1,302 @@
+"""Real programs, judged: what passes, what does not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from executor.errors import UserError
+from executor.judging import Judge, JudgeRequest
+from executor.problem import CodeTest, FunctionTest, Problem, StdioTest
+from executor.settings import ExecutorSettings
+from executor.verdict import Outcome, Verdict, aggregate
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    with Judge(ExecutorSettings(slots=2, wall_factor=1, wall_extra_s=0.5)) as judge:
+        yield judge
+
+
+def stdio(judge: Judge, program: str, input: str = "2 3\n", output: str = "5\n", **limits: Any) -> Verdict:
+    problem = Problem(
+        id="p",
+        prompt="?",
+        kind="stdio",
+        public_tests=[StdioTest(input=input, output=output)],
+        **{"time_limit_s": 2, **limits},
+    )
+    return judge.judge(JudgeRequest(problem, program))
+
+
+def function(
+    judge: Judge, program: str, args: list[Any], expected: Any, entry_point: str = "f", **fields: Any
+) -> Verdict:
+    problem = Problem(
+        id="p",
+        prompt="?",
+        kind="function",
+        entry_point=entry_point,
+        time_limit_s=2,
+        public_tests=[FunctionTest(args=args, expected=expected)],
+        **fields,
+    )
+    return judge.judge(JudgeRequest(problem, program))
+
+
+def code(judge: Judge, program: str, *tests: str, entry_point: str | None = "f") -> Verdict:
+    problem = Problem(
+        id="p",
+        prompt="?",
+        kind="function",
+        entry_point=entry_point,
+        time_limit_s=2,
+        public_tests=[CodeTest(code=test) for test in tests],
+    )
+    return judge.judge(JudgeRequest(problem, program))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "print(sum(map(int, input().split())))",
+        "import sys\nprint(sum(map(int, open('/dev/stdin').read().split())))",
+        "print(sum(map(int, open(0).read().split())))",
+        "import os\nout = open(1, 'w', closefd=False)\nout.write('5')  # never closed nor flushed",
+        "import atexit\natexit.register(print, 5)",
+        "import threading\nthreading.Timer(0.05, print, (5,)).start()",
+        "import os\nos.write(1, b'5')\nos._exit(0)",
+        "print(5)\nraise SystemExit",
+        "import sys\nprint(5)\nsys.exit(None)",
+        "if __name__ == '__main__':\n    print(5)",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\nprint(A(5).x)",
+        "import functools, sys\nsys.setrecursionlimit(10**6)\n@functools.lru_cache(None)\ndef f(n): return 0 if n == 0 else f(n - 1)\nprint(5 + f(20000))",
+        "import fractions, json, decimal, datetime, statistics\nprint(5)",
+        "open('a', 'w').write('5')\nprint(open('a').read())",
+        "import tempfile\nwith tempfile.TemporaryFile() as f: print(5)",
+        "import subprocess\nprint(subprocess.run(['/bin/echo', '5'], capture_output=True, text=True).stdout)",
+        "import os\nif os.fork() == 0:\n    os._exit(0)\nos.wait()\nprint(5)",
+        "# -*- coding: latin-1 -*-\nprint(5) # \u00e9",
+    ],
+)
+def test_honest_programs_pass(judge: Judge, program: str) -> None:
+    verdict = stdio(judge, program)
+    assert verdict.outcome is Outcome.PASS, verdict
+
+
+@pytest.mark.parametrize(
+    ("program", "outcome", "error", "line"),
+    [
+        ("print(6)", Outcome.FAILURE, None, None),
+        ("", Outcome.FAILURE, None, None),
+        ("print(5)\nexit(3)", Outcome.ERROR, "SystemExit", None),
+        ("print(5)\nimport sys\nsys.exit('no')", Outcome.ERROR, "SystemExit", None),
+        ("print(5)\n\n1/0", Outcome.ERROR, "ZeroDivisionError", 3),
+        ("def f():\n    return {}['k']\nf()", Outcome.ERROR, "KeyError", 2),
+        ("class Mine(Exception): pass\nraise Mine('x')", Outcome.ERROR, "Mine", 2),
+        ("import os\nprint(5, flush=True)\nos.kill(os.getpid(), 11)", Outcome.ERROR, "SIGSEGV", None),
+        ("print(5", Outcome.SYNTAX_ERROR, "SyntaxError", 1),
+        ("\n\tx\n  y", Outcome.SYNTAX_ERROR, "IndentationError", 2),
+        ("x = '\x00'", Outcome.SYNTAX_ERROR, None, None),
+        ("\ud800", Outcome.SYNTAX_ERROR, None, None),
+        ("(" * 5000, Outcome.SYNTAX_ERROR, None, None),
+        ("x = [0] * (1 << 29)", Outcome.MEMORY, "MemoryError", 1),
+        ("while True: print('x' * 1000)", Outcome.OUTPUT_LIMIT, None, None),
+        ("import time\ntime.sleep(60)", Outcome.TIMEOUT, None, None),
+    ],
+)
+def test_what_is_wrong_is_named(
+    judge: Judge, program: str, outcome: Outcome, error: str | None, line: int | None
+) -> None:
+    verdict = stdio(judge, program, time_limit_s=0.5)
+    assert verdict.outcome is outcome, verdict
+    if error:
+        assert verdict.error is not None and (verdict.error.type, verdict.error.line) == (error, line)
+
+
+def test_a_fork_bomb_ends_with_its_test(judge: Judge) -> None:
+    if judge.level == "L0":
+        pytest.skip("nothing bounds the number of processes at L0")
+    bomb = "import os\nwhile os.fork(): pass\nwhile True: pass"
+    assert stdio(judge, bomb, time_limit_s=0.5).outcome in (Outcome.ERROR, Outcome.TIMEOUT)
+    assert stdio(judge, "print(5)").outcome is Outcome.PASS
+
+
+def test_cpu_time_of_processes_left_behind_counts(judge: Judge) -> None:
+    program = "import os, time\nif os.fork() == 0:\n    while True: pass\ntime.sleep(0.8)\nprint(5)"
+    assert stdio(judge, program, time_limit_s=0.5, memory_limit_mb=64).outcome is Outcome.TIMEOUT
+
+
+def test_a_detached_child_that_holds_the_pipe_is_not_waited_for(judge: Judge) -> None:
+    program = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(60)\n    os._exit(0)\nprint(5)"
+    verdict = stdio(judge, program)
+    assert verdict.outcome is Outcome.PASS and verdict.seconds < 1
+
+
+def test_large_input_and_output_do_not_lock(judge: Judge) -> None:
+    text = "x" * 600_000 + "\n"
+    assert stdio(judge, "import sys\nsys.stdout.write(sys.stdin.read())", text, text).outcome is Outcome.PASS
+    assert stdio(judge, "print(5)", text).outcome is Outcome.PASS  # input that nobody reads
+
+
+def test_function_values(judge: Judge) -> None:
+    assert function(judge, "def f(x): return sorted(x)", [[3, 1]], [1, 3]).outcome is Outcome.PASS
+    assert function(judge, "def f(x): return tuple(sorted(x))", [[3, 1]], [1, 3]).outcome is Outcome.FAILURE
+    assert function(judge, "class S:\n  def m(self, x): return x + 1", [1], 2, "S().m").outcome is Outcome.PASS
+    assert function(judge, "f = lambda x: {1: 'a'}", [1], {"1": "a"}).outcome is Outcome.FAILURE
+    failed = function(judge, "def f(x): return x", [7], 8).tests[0]
+    assert (failed.input, failed.expected, failed.got) == ("7", "8", "7")
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("def g(x): return x", "NameError"),
+        ("def f(): return 1", "TypeError"),
+        ("def f(x): exit()", "SystemExit"),
+        ("import os\ndef f(x): os._exit(0)", "SystemExit"),
+        ("import sys\nsys.exit(0)", "SystemExit"),
+        ("def f(x): return object()", "TypeError"),
+        ("class I(int): pass\ndef f(x): return I(1)", "TypeError"),
+        ("def f(x): return f(x)", "RecursionError"),
+    ],
+)
+def test_functions_that_give_no_answer_are_errors(judge: Judge, program: str, error: str) -> None:
+    verdict = function(judge, program, [1], 1)
+    assert verdict.outcome is Outcome.ERROR and verdict.error is not None and verdict.error.type == error
+
+
+def test_an_answer_beyond_the_cap_is_output(judge: Judge) -> None:
+    assert function(judge, "def f(x): return 'x' * (2 << 20)", [1], 1).outcome is Outcome.OUTPUT_LIMIT
+
+
+def test_forged_reports_cannot_pass(judge: Judge) -> None:
+    forge = "import os\nfor fd in range(3, 64):\n  try: os.write(fd, b'\\x07\\0\\0\\0t\\1\\0\\0\\0N' * 3)\n  except OSError: pass\n"
+    assert function(judge, forge + "def f(x): return 2", [1], 1).outcome in (Outcome.ERROR, Outcome.FAILURE)
+    assert code(judge, forge + "def f(x): return 2", "assert f(1) == 1").outcome in (Outcome.ERROR, Outcome.FAILURE)
+
+
+@pytest.mark.parametrize(
+    ("program", "test"),
+    [
+        ("def f(x): return x + 1", "assert f(1) == 2"),
+        ("def f(x): return x + 1", "def check(candidate):\n    for i in range(50):\n        assert candidate(i) == i + 1\n"),
+        ("def f(x): return x + 1", "import math\nassert math.isclose(candidate(1), 2.0)"),
+        ("def f(x): x.append(1); x[0].sort(); return None", "a = [[2, 1]]\nb = a[0]\nf(a)\nassert a == [[1, 2], 1] and b == [1, 2] and a[0] is b"),
+        ("def f(d): d['k'] = 1", "d = {}\nf(d)\nassert d == {'k': 1}"),
+        ("def f(x): raise ValueError('bad')", "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'bad'\nelse:\n    assert False"),
+        ("def f(g, x): return g(g(x))", "assert f(lambda v: v * 2, 3) == 12"),
+        ("def f(n):\n  for i in range(n): yield i", "assert list(f(3)) == [0, 1, 2]"),
+        ("def f(n):\n  while True:\n    n += 1\n    yield n", "g = f(1)\nassert next(g) == 2 and next(g) == 3"),
+        ("from collections import namedtuple\nPair = namedtuple('Pair', 'a b')\ndef f(ps): return max(p.b for p in ps)", "assert f([Pair(1, 2), Pair(3, 1)]) == 2"),
+        ("class Stack:\n  def __init__(self): self.x = []\n  def push(self, v): self.x.append(v)\n  def __len__(self): return len(self.x)", "s = Stack()\ns.push(4)\nassert len(s) == 1 and s.x == [4] and isinstance(s, Stack)"),
+        ("class S:\n  def f(self, x): return x", "assert S().f(3) == 3"),
+        ("def f(x): return x == 3", "assert f(3) is True"),
+        ("def f(x): return {1: ('a',), (2, 3): {4}}", "assert f(0) == {1: ('a',), (2, 3): {4}}"),
+        ("from collections import Counter\ndef f(x): return Counter(x)", "assert f('aab') == {'a': 2, 'b': 1}"),
+        ("def f(x, t): return [v for v in x if type(v) is t]", "assert f([1, 'a'], int) == [1]"),
+        ("def f(node): return node.value + node.next.value", "class Node:\n    def __init__(self, v, n=None): self.value, self.next = v, n\nassert f(Node(1, Node(2))) == 3"),
+        ("print('x' * 5000)\ndef f(x): print(x); return x", "assert f(1) == 1"),
+    ],
+)  # fmt: skip
+def test_test_code_passes_on_right_programs(judge: Judge, program: str, test: str) -> None:
+    verdict = code(judge, program, test, entry_point=None if "Pair" in test or "S" in test else "f")
+    assert verdict.outcome is Outcome.PASS, verdict
+
+
+@pytest.mark.parametrize(
+    ("program", "test", "outcome"),
+    [
+        ("def f(x): return x", "assert f(1) == 2", Outcome.FAILURE),
+        ("def f(x): return None", "assert len(f(1)) == 2", Outcome.FAILURE),
+        ("def f(x): return 1/0", "assert f(1) == 2", Outcome.ERROR),
+        ("def f(x): assert False", "assert f(1) == 2", Outcome.ERROR),
+        ("def g(x): return 2", "assert f(1) == 2", Outcome.ERROR),
+        ("def f(x) return 2", "assert f(1) == 2", Outcome.SYNTAX_ERROR),
+        ("def f(x):\n  while True: pass", "assert f(1) == 2", Outcome.TIMEOUT),
+        ("def f(x): return [0] * (1 << 30)", "assert f(1) == 2", Outcome.MEMORY),
+        ("import os\ndef f(x): os._exit(0)", "assert f(1) == 2", Outcome.ERROR),
+        ("import sys\ndef f(x): sys.exit(0)", "assert f(1) == 2", Outcome.ERROR),
+        ("import os\nos._exit(0)", "assert f(1) == 2", Outcome.ERROR),
+        ("class E:\n  def __eq__(self, o): return True\n  def __ne__(self, o): return False\ndef f(x): return E()", "assert f(1) == 2", Outcome.FAILURE),
+        ("class E:\n  def __eq__(self, o): return True\ndef f(x): return E()\nP = f", "assert f(1) == P(1)", Outcome.FAILURE),
+        ("def set(x): return 1\nmath = f = lambda x: 0\n", "assert set(f(1)) == set([2])", Outcome.FAILURE),
+        ("class math:\n  isclose = lambda *a: True\ndef f(x): return 0", "assert math.isclose(f(1), 2)", Outcome.FAILURE),
+        ("import builtins\nbuiltins.AssertionError = ValueError\ndef f(x): return 1", "assert f(1) == 2", Outcome.FAILURE),
+        ("def f(g): return g.__globals__", "secret = 5\ndef g(): pass\nassert f(g)['secret'] == 5", Outcome.ERROR),
+    ],
+)  # fmt: skip
+def test_test_code_fails_on_wrong_ones(judge: Judge, program: str, test: str, outcome: Outcome) -> None:
+    verdict = code(judge, program, test)
+    assert verdict.outcome is outcome, verdict
+
+
+def test_broken_test_code_is_not_the_programs_fault(judge: Judge) -> None:
+    assert code(judge, "def f(x): return x", "assert f(").outcome is Outcome.INFRASTRUCTURE
+
+
+def test_which_tests_run(judge: Judge) -> None:
+    tests = [StdioTest(input=f"{i}\n", output=f"{i % 2}\n") for i in range(4)]
+    problem = Problem(id="p", prompt="?", kind="stdio", public_tests=tests[:1], private_tests=tests[1:])
+    zero, parity = "print(0)", "print(int(input()) % 2)"
+    everything = judge.judge(JudgeRequest(problem, zero, index=7))
+    assert (everything.outcome, everything.passed, everything.total, len(everything.tests), everything.index) == (
+        Outcome.FAILURE,
+        2,
+        4,
+        4,
+        7,
+    )
+    assert [t.public for t in everything.tests] == [True, False, False, False]
+    assert all(t.input is None and t.expected is None and t.got is None for t in everything.tests[1:])
+    first = judge.judge(JudgeRequest(problem, zero, stop_at_first_failure=True))
+    assert (first.passed, first.total, len(first.tests)) == (1, 4, 2)
+    assert judge.judge(JudgeRequest(problem, zero, tests="public")).outcome is Outcome.PASS
+    assert judge.judge(JudgeRequest(problem, zero, tests="private")).total == 3
+    assert judge.judge(JudgeRequest(problem, parity)).passed == 4
+    broken = judge.judge(JudgeRequest(problem, "("))
+    assert (broken.outcome, broken.total, len(broken.tests)) == (Outcome.SYNTAX_ERROR, 4, 1)
+
+
+def test_many_threads_share_the_slots(judge: Judge) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        verdicts = list(threads.map(lambda i: stdio(judge, "print(input())", f"{i}\n", f"{i}\n"), range(40)))
+    assert all(v.outcome is Outcome.PASS for v in verdicts) and judge.busy_slots == 0
+
+
+def test_tests_leave_nothing_for_the_next(judge: Judge) -> None:
+    leave = "import os, builtins\nopen('mark', 'w').close()\nbuiltins.mark = 1\nos.environ['MARK'] = '1'\nopen('/dev/shm/cupel-mark', 'w').close()\nprint(5)"
+    look = "import os, builtins\nprint(os.listdir('.'), hasattr(builtins, 'mark'), 'MARK' in os.environ, os.path.exists('/dev/shm/cupel-mark'))"
+    for _ in range(3):
+        stdio(judge, leave)
+        assert (
+            stdio(judge, look, output="[] False False False" if judge.level != "L0" else "[] False False True").outcome
+            is Outcome.PASS
+        )
+
+
+def test_programs_are_nobody_we_know(judge: Judge) -> None:
+    if judge.level == "L0":
+        pytest.skip("there is no other user at L0")
+    look = "import os\nprint(os.getuid() > 60000, os.getuid() == os.geteuid(), os.getgroups(), sorted(set(os.environ) - {'LC_ALL'}))"
+    seen = "True True [] ['HOME', 'LANG', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'PATH', 'TMPDIR']"
+    verdict = stdio(judge, look, output=seen)
+    assert verdict.outcome is Outcome.PASS, verdict
+
+
+def test_levels_that_cannot_be_had_are_refused() -> None:
+    with pytest.raises(UserError, match="min_level: L3 cannot be had"):
+        Judge(ExecutorSettings(min_level="L3"))
+
+
+def test_a_missing_test_cannot_make_a_pass() -> None:
+    assert aggregate([Outcome.PASS, Outcome.FAILURE], 3) is Outcome.FAILURE
+    assert (
+        aggregate([Outcome.FAILURE, Outcome.ERROR, Outcome.TIMEOUT, Outcome.INFRASTRUCTURE], 4)
+        is Outcome.INFRASTRUCTURE
+    )
+    with pytest.raises(ValueError, match="2 of 3"):
+        aggregate([Outcome.PASS, Outcome.PASS], 3)
