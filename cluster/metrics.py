@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +65,7 @@ class MetricsWriter:
             self._without_board(error)
 
     def write(self, metrics: Mapping[str, float]) -> None:
-        """Append the line of a step. Raises ValueError for a step that is not the next ones', UserError where the disk refuses."""
+        """Append the line of a step. Raises ValueError for a step that was written before, UserError where the disk refuses."""
         step = int(metrics["step"])
         if step <= self._last:
             raise ValueError(f"metrics of step {step} after those of step {self._last}")
@@ -103,16 +104,20 @@ class MetricsWriter:
 
 
 class _Board:
-    """TensorBoard's own event writer, which needs neither torch nor TensorFlow."""
+    """TensorBoard's event file, written record by record in this thread: no background thread that could hang, neither torch nor TensorFlow."""
 
     def __init__(self, folder: Path, resume_step: int | None) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._writer = EventFileWriter(str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns() // 1000:016d}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = RecordWriter((folder / name).open("xb"))
+        self._add(0, file_version="brain.Event:2")
         if resume_step is not None:
-            # Events of these steps in earlier files are struck out by the reader.
+            # Events from this step on in earlier files are struck out by the reader.
             self._add(resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._writer.flush()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -128,7 +133,7 @@ class _Board:
     def _add(self, step: int, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self._writer.add_event(Event(wall_time=time.time(), step=step, **content))
+        self._writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
 
     def close(self) -> None:
         self._writer.close()
@@ -136,12 +141,5 @@ class _Board:
 
 def _line(metrics: Mapping[str, Any]) -> str:
     """One line of JSON; what is not finite becomes null, since JSON has no name for it."""
-    return json.dumps({name: _plain(value) for name, value in metrics.items()}) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return int(value) if value.is_integer() and abs(value) < 1e15 else value
-    return value
+    plain = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in metrics.items()}
+    return json.dumps({**plain, "step": int(metrics["step"])}) + "\n"

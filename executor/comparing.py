@@ -1,7 +1,8 @@
 """Whether an answer is the expected one. Pure; runs outside the program's process, on text and on plain values.
 
-Invariants: types are exact at every depth (True is not 1, a tuple is not a list) except that under the float checker ints and floats
-mix; NaN equals nothing; no method of the answer's class runs, as answers hold only the plain types of languages/wire.py.
+Invariants: types are exact at every depth (True is not 1, a tuple is not a list) except that under the float checker
+ints and floats mix; NaN equals nothing; no method of the answer's class runs, as answers hold only the plain types of
+languages/wire.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A verdict as text for the model: what went wrong, where, and on which public test. Pure.
 
-Invariants: nothing of a private test is ever told, nor how many there are; the text is bounded (MAX_CHARS); what the program says of
-itself is told as its own words.
+Invariants: nothing of a private test is ever told, nor how many there are; the text is bounded (MAX_CHARS); what the
+program says of itself is told as its own words.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Judge a file of samples against a file of problems: the command `cupel judge`, without Ray and without torch.
 
-Invariants: verdicts are written in the order of the samples, to a temporary name first, so that a file of verdicts is whole or absent;
-files are read line by line, and no more than a few samples a worker are held at a time; every mistake in a file is told with its line.
+Invariants: verdicts are written in the order of the samples, to a temporary name first, so that a file of verdicts is
+whole or absent; files are read line by line, and no more than a few samples a worker are held at a time; every
+mistake in a file is told with its line.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def judge_files(
     echo: Callable[[str], Any] = print,
     stop_at_first_failure: bool = False,
 ) -> JudgeSummary:
-    """Judge every sample, `workers` at a time, and write the verdicts to `out_path` (or echo each as a line of JSON where it is None).
+    """Judge every sample, `workers` at a time, and write the verdicts to `out_path`; where it is None, echo each.
 
     Raises UserError for every mistake in the files, before anything is written under `out_path`.
     """
@@ -159,7 +160,8 @@ def _judge_in_order(
     judge: Judge, problems: dict[str, Problem], samples: Path, workers: int, stop_at_first_failure: bool
 ) -> Iterator[Verdict]:
     waiting: deque[Future[Verdict]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="cupel-judge") as pool:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="cupel-judge")
+    try:
         for index, sample in _samples(samples, problems):
             request = JudgeRequest(
                 problems[sample.problem_id], sample.program, stop_at_first_failure=stop_at_first_failure, index=index
@@ -169,3 +171,5 @@ def _judge_in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

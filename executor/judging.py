@@ -1,7 +1,8 @@
 """Judge programs: run the tests asked for, compare outside, sum up.
 
-Invariants: `judge` never raises for anything a program does, and gives exactly one verdict; what our own machinery breaks is tried
-again, then called infrastructure; at most `slots` tests run at a time, whatever number of threads ask.
+Invariants: `judge` never raises for anything a program does, and gives exactly one verdict; what our own machinery
+breaks is tried again, then called infrastructure; at most `slots` tests run at a time, whatever number of threads
+ask.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from executor.errors import UserError
 from executor.languages.interpreter import find
 from executor.languages.java import refuse
 from executor.languages.python import Finding, run_test
 from executor.languages.python_tests import BrokenTest
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
-from executor.sandbox.level import open_isolation
+from executor.sandbox.level import Isolation, open_isolation
 from executor.sandbox.process import SandboxLost
 from executor.sandbox.scratch import Base
 from executor.sandbox.slot import Limits, Slot
@@ -57,10 +59,17 @@ class Judge:
         self._closed = False
         self.infrastructure_failures = 0
         self.busy_slots = 0
-        isolations = [open_isolation(settings.min_level)]
-        interpreter = find(for_other_user=isolations[0].users is not None)
-        isolations += [open_isolation(settings.min_level) for _ in range(settings.slots - 1)]
-        self._base = Base(settings.scratch_dir, for_other_user=isolations[0].users is not None)
+        isolations: list[Isolation] = []
+        try:
+            for _ in range(settings.slots):
+                isolations.append(open_isolation(settings.min_level))
+            other_user = isolations[0].users is not None
+            interpreter = find(other_user)
+            self._base = Base(settings.scratch_dir, other_user)
+        except UserError:
+            for isolation in isolations:
+                isolation.close()
+            raise
         self.level = isolations[0].level
         for number, isolation in enumerate(isolations):
             slot = Slot(interpreter, isolation, self._base.path, number)
@@ -68,7 +77,7 @@ class Judge:
             self._free.put(slot)
 
     def judge(self, request: JudgeRequest) -> Verdict:
-        """The verdict on one program. Blocks, first for a free slot. Raises UserError for a language it does not know."""
+        """The verdict on one program. Blocks, first for a free slot. Raises UserError for an unknown language."""
         refuse(request.problem)
         start = time.monotonic()
         problem, chosen = request.problem, request.chosen()

@@ -1,8 +1,8 @@
 """The client of the executor workers, for use inside an actor's event loop.
 
-Invariants: each request gives exactly one verdict and no exception but UserError, whatever dies; a worker never holds more than
-IN_FLIGHT_PER_SLOT requests a slot of ours (more wait here, which is the backpressure); every wait has a deadline; a lost worker is not
-asked again before it answers a ping.
+Invariants: each request gives exactly one verdict and no exception but UserError, whatever dies; a worker never holds
+more than IN_FLIGHT_PER_SLOT requests a slot of ours (more wait here, which is the backpressure); every wait has a
+deadline; a lost worker is not asked again before it answers a ping.
 """
 
 from __future__ import annotations

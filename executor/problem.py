@@ -1,7 +1,8 @@
 """What a program is asked to do and how it is tested: the problem, its tests and its limits.
 
-These are wire forms: one problem is one line of JSONL. Invariants: a problem has at least one test; its tests fit its kind; a function
-problem that is tested by arguments names its entry point. Expected values live here and never enter a tested program's process.
+These are wire forms: one problem is one line of JSONL. Invariants: a problem has at least one test; its tests fit its
+kind; a function problem that is tested by arguments names its entry point. Expected values live here and never enter
+a tested program's process.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Checker(BaseModel):
 
     type: Literal["exact", "tokens", "float"] = Field(
         default="exact",
-        description="exact: equal values (text: trailing white space of lines and end is ignored); tokens: equal after splitting at white "
-        "space; float: numbers within abs or rel, everything else exact.",
+        description="exact: equal values (text: trailing white space of lines and end is ignored); tokens: equal after "
+        "splitting at white space; float: numbers within abs or rel, everything else exact.",
     )
     abs: float = Field(default=1e-9, ge=0, description="Absolute tolerance of the float checker.")
     rel: float = Field(default=1e-9, ge=0, description="Relative tolerance of the float checker.")
@@ -67,7 +68,7 @@ class Problem(BaseModel):
     prompt: str = Field(min_length=1, description="The statement that the model reads.")
     language: Language = Field(default="python", description="Language of the programs.")
     kind: Kind = Field(
-        description="stdio: a program on standard input and output; function: an entry point; script: test code beside it."
+        description="stdio: a program on standard input and output; function: an entry point; script: test code."
     )
     entry_point: str | None = Field(
         default=None, description="Name of the function or `Class().method` that tests call."

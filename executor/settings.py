@@ -28,7 +28,8 @@ class ExecutorSettings(BaseModel):
     )
     min_level: LevelName = Field(
         default_factory=default_min_level,
-        description="Lowest level of isolation to work at; L1 (another user) by default for root, else L0. The highest that works is used.",
+        description="Lowest level of isolation to work at; by default L1 (another user) for root, else L0. "
+        "The highest that works is used.",
     )
     scratch_dir: str | None = Field(
         default=None, description="Folder for the programs' scratch folders; the system's if null."

@@ -1,7 +1,7 @@
 """The vocabulary of judging: what became of one test and of one program.
 
-Invariants: `infrastructure` is ours and never the program's fault, so it is never scored; `passed` counts tests whose outcome is `pass`;
-a verdict is `pass` only if every test was run and passed.
+Invariants: `infrastructure` is ours and never the program's fault, so it is never scored; `passed` counts tests whose
+outcome is `pass`; a verdict is `pass` only if every test was run and passed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Ray actor that judges: a Judge with `slots` threads, and gauges.
 
-Invariants: programs run in processes that die with this one (sandbox/process.py); a call gives one verdict a request, in order; the
-gauges answer while all slots are busy. Ray is imported only where an actor is started.
+Invariants: programs run in processes that die with this one (sandbox/process.py); a call gives one verdict a request,
+in order; the gauges answer while all slots are busy. Ray is imported only where an actor is started.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ExecutorWorker:
         return verdict
 
     def gauges(self) -> dict[str, float]:
-        """Counts since the start: executions, each outcome, busy seconds; and slots, busy slots, infrastructure failures."""
+        """Counts since the start: executions, outcomes, busy seconds; slots, busy slots, infrastructure failures."""
         with self._lock:
             gauges = {f"outcome_{outcome.value}": float(self._outcomes[outcome]) for outcome in Outcome}
             gauges["executions"] = float(self._outcomes.total())
@@ -72,12 +72,13 @@ class ExecutorWorker:
         self._threads.shutdown(wait=False)
 
 
-def start_worker(settings: ExecutorSettings, **options: Any) -> ActorHandle:
-    """Start one worker as a Ray actor that is restarted without end; `options` as those of an actor (name, num_cpus, ...).
+def start_worker(settings: ExecutorSettings, **options: Any) -> ActorHandle[Any]:
+    """Start one worker as a Ray actor that is restarted without end; `options` are an actor's (name, num_cpus, ...).
 
     Several calls are served at a time, so that a pool may send requests one by one and the gauges never wait.
     """
     import ray
 
     defaults = {"max_restarts": -1, "max_task_retries": 0, "max_concurrency": IN_FLIGHT_PER_SLOT * settings.slots + 2}
-    return ray.remote(ExecutorWorker).options(**{**defaults, **options}).remote(settings)
+    actor: Any = ray.remote(ExecutorWorker)
+    return actor.options(**{**defaults, **options}).remote(settings)

@@ -1,7 +1,9 @@
-"""Which Python runs the programs: the binary that runs us, with its standard library within reach of a user who may read nothing of ours.
+"""Which Python runs the programs: the binary that runs us, with its standard library within reach of a user who may
+read nothing of ours.
 
-Invariants: a virtual environment's packages are never on the programs' path; where the standard library lies below a folder that is
-closed to others (a home folder, say), programs reach it through a descriptor that is opened for them, and so nothing else beside it.
+Invariants: a virtual environment's packages are never on the programs' path; where the standard library lies below a
+folder that is closed to others (a home folder, say), programs reach it through a descriptor that is opened for them,
+and so nothing else beside it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How a Python program is asked and what its answer means: one test in, one finding out.
 
-Invariants: the order of findings is verdict.PRECEDENCE; only the kernel's word (status, CPU, bytes, clock) and values compared here
-decide, the process's own reports explain; a compile error is believed only as the first report, made before any of the program ran.
+Invariants: the order of findings is verdict.PRECEDENCE; only the kernel's word (status, CPU, bytes, clock) and values
+compared here decide, the process's own reports explain; a compile error is believed only as the first report, made
+before any of the program ran.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def _shown(value: Any) -> str:
 
 
 def _code(slot: Slot, job: dict[str, Any], limits: Limits, problem: Problem, test: CodeTest) -> Finding:
-    """Test code in a process of its own; its `passed` counts only with the nonce that the program's process never saw."""
+    """Test code in a process of its own; its `passed` counts only with the nonce, which the program never saw."""
     steps = plan(test.code, problem.entry_point)
     nonce = secrets.token_bytes(16)
     told = {
@@ -204,7 +205,7 @@ def _code(slot: Slot, job: dict[str, Any], limits: Limits, problem: Problem, tes
     if run.tester.end.cpu_s > limits.cpu_s:
         return Finding(Outcome.TIMEOUT, run.tester.end.cpu_s, f"the test took more than {limits.cpu_s:g} s of CPU time")
     reports = _reports(run.tester)
-    last = reports[-1] if reports else ("",)
+    last: tuple[Any, ...] = reports[-1] if reports else ("",)
     if last == ("passed", nonce) and run.tester.end.code == 0:
         return Finding(Outcome.PASS, seconds)
     if last[0] == "broken":

@@ -1,13 +1,14 @@
-"""What a sandboxed process does once it is shut in: run a program on its standard streams, answer calls to it, or run test code.
+"""What a sandboxed process does once it is shut in: run a program on its standard streams, answer calls to it, or run
+test code.
 
-Invariants: the source is compiled, and the outcome reported, before any of it runs, so that the first report is trustworthy and all
-later ones are advisory; the source is compiled as it is, with nothing before or around it. Descriptors: 0, 1, 2 the standard streams,
-CONTROL what to do, REPORT what became of it, CALLS_IN and CALLS_OUT the other process of a code test. Loaded by sandbox/zygote.py, never
-imported by ours.
+Invariants: the source is compiled, and the outcome reported, before any of it runs, so that the first report is
+trustworthy and all later ones are advisory; the source is compiled as it is, with nothing before or around it.
+Descriptors: 0, 1, 2 the standard streams, CONTROL what to do, REPORT what became of it, CALLS_IN and CALLS_OUT the
+other process of a code test. Loaded by sandbox/zygote.py, never imported by ours.
 
-Reports are frames of one tuple each: ("compiled",), ("syntax", type, message, line, column), ("raised", type, base, message, line,
-column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester ("passed", nonce),
-("failed", type, message, line, got), ("solution", ...), ("broken", message).
+Reports are frames of one tuple each: ("compiled",), ("syntax", type, message, line, column), ("raised", type, base,
+message, line, column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester
+("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message).
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _report_raised(error: BaseException) -> None:
 def _streams() -> None:
     """Standard streams as the interpreter itself makes them, on the pipes that are there now."""
     for name, fd, errors in (("stdin", 0, "strict"), ("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
-        raw = io.open(fd, "rb" if fd == 0 else "wb", closefd=False)
+        raw = open(fd, "rb" if fd == 0 else "wb", closefd=False)
         stream = io.TextIOWrapper(
             raw,
             "utf-8",

@@ -1,10 +1,11 @@
-"""Calls between two sandboxed processes: the tester, which holds the test code, and the solution, which holds the program.
+"""Calls between two sandboxed processes: the tester, which holds the test code, and the solution, which holds the
+program.
 
-Invariants: only values (languages/wire.py) and numbers of references cross; an object of the program stays in the solution's process and
-the tester holds a Remote for it, whose equality is identity, so that no `__eq__` of a program ever meets an expected value; a container
-that the program changes in place is changed in the tester too. Both sides may call the other while they wait for an answer (a test may
-hand over a function), and answers come in the order of a stack. Runs inside sandboxes: imports nothing of ours but wire, which the
-runner puts beside it.
+Invariants: only values (languages/wire.py) and numbers of references cross; an object of the program stays in the
+solution's process and the tester holds a Remote for it, whose equality is identity, so that no `__eq__` of a program
+ever meets an expected value; a container that the program changes in place is changed in the tester too. Both sides
+may call the other while they wait for an answer (a test may hand over a function), and answers come in the order of a
+stack. Runs inside sandboxes: imports nothing of ours but wire, which the runner puts beside it.
 """
 
 from __future__ import annotations

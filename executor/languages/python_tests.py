@@ -1,7 +1,8 @@
 """What a piece of trusted Python test code needs from the program. Pure.
 
-Invariants: a name that the test code binds itself, a builtin or a module of the standard library never comes from the program, so a
-program cannot replace `set`, `sorted` or `math.isclose` under a test; the entry point always does, unless the test code rebinds it.
+Invariants: a name that the test code binds itself, a builtin or a module of the standard library never comes from the
+program, so a program cannot replace `set`, `sorted` or `math.isclose` under a test; the entry point always does,
+unless the test code rebinds it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def plan(code: str, entry_point: str | None) -> TestPlan:
 
 
 def _called_builtin(tree: ast.Module) -> str | None:
-    """`sum` in `assert sum(10, 15) == 6`: a program's function that is named as a builtin, where the test calls no other."""
+    """`sum` in `assert sum(10, 15) == 6`: the program's function, if the test calls no other."""
     for statement in tree.body:
         if isinstance(statement, ast.Assert):
             test = statement.test.left if isinstance(statement.test, ast.Compare) else statement.test

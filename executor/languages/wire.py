@@ -1,11 +1,13 @@
 """Plain values as bytes, for pipes whose other end is hostile.
 
-Invariants: `decode` accepts any bytes, and either returns a value made of the types below or raises WireError; it never runs code,
-never recurses deeper than MAX_DEPTH and never uses memory out of proportion to its input. Types are exact: an instance of a subclass
-does not pass for its base, so no method of a program's object is ever trusted or called. This file runs inside sandboxes too, next to
-nothing but the standard library's C modules: it imports nothing of ours.
+Invariants: `decode` accepts any bytes, and either returns a value made of the types below or raises WireError; it
+never runs code, never recurses deeper than MAX_DEPTH and never uses memory out of proportion to its input. Types are
+exact: an instance of a subclass does not pass for its base, so no method of a program's object is ever trusted or
+called. This file runs inside sandboxes too, next to nothing but the standard library's C modules: it imports nothing
+of ours.
 
-One value is a tag byte and its payload; lengths and counts are 4 bytes, little-endian. Frames on a pipe are a length and a payload.
+One value is a tag byte and its payload; lengths and counts are 4 bytes, little-endian. Frames on a pipe are a length
+and a payload.
 """
 
 from __future__ import annotations
@@ -224,14 +226,14 @@ class Decoder:
         return [self.value(depth + 1) for _ in range(n)]
 
     def _set(self, depth: int) -> set[Any]:
-        """A set in the order it was sent in, as near as that can be had: programs show that order, though none should."""
+        """A set in the order it was sent in, as near as that can be had: some programs let that order be seen."""
         items = self._hashable(self._items(depth))
-        built = set(items)
-        if list(built) != items:
-            copied = set(built)  # a table of the size that literals and copies get
-            if list(copied) == items:
-                return copied
-        return built
+        for order in (items, items[::-1]):
+            built = set(order)
+            for candidate in (built, set(built)):  # a copy has a table of another size, the one that literals get
+                if list(candidate) == items:
+                    return candidate
+        return set(items)
 
     def _mapping(self, tag: bytes, depth: int) -> dict[Any, Any]:
         n = self._count()

@@ -1,8 +1,9 @@
-"""L1, users of their own: every slot runs programs as one user and test code as another, whom nobody else is. Needs root.
+"""L1, users of their own: every slot runs programs as one user and test code as another, whom nobody else is. Needs
+root.
 
-Invariants: no two slots on a machine share a user, whatever process they belong to (an abstract socket by the user's name is the claim,
-and the kernel drops it with its holder); what a user left outside its scratch folder is removed after each test, in folders that anyone
-may write and in System V IPC.
+Invariants: no two slots on a machine share a user, whatever process they belong to (an abstract socket by the user's
+name is the claim, and the kernel drops it with its holder); what a user left outside its scratch folder is removed
+after each test, in folders that anyone may write and in System V IPC.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import os
 import pwd
 import socket
+import time
 
 from executor.sandbox.level import LevelName
 from executor.sandbox.scratch import remove
@@ -23,6 +25,7 @@ _OPEN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/dev/mqueue")
 # Kind, its number's column in /proc/sysvipc, and what removes it.
 _IPC = (("shm", "shmid", "shmctl"), ("sem", "semid", "semctl"), ("msg", "msqid", "msgctl"))
 _IPC_RMID = 0
+_TICK_NS = 20_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -36,7 +39,9 @@ class L1:
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
         if effective & _CAPABILITIES != _CAPABILITIES:
-            raise OSError("root has no right here to change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_DAC_OVERRIDE)")
+            raise OSError(
+                "root has no right here to change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_DAC_OVERRIDE)"
+            )
         self._claims: list[socket.socket] = []
         self.users: tuple[int, int] | None = (self._claim(), self._claim())
         self._seen: dict[str, int] = {}
@@ -75,14 +80,15 @@ class L1:
 
     def clean(self) -> None:
         """Files and IPC objects of the two users, all of whose processes are dead."""
-        for folder in # Bits of CapEff: CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID.
-_CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7
-_OPEN_FOLDERS:
+        for folder in _OPEN_FOLDERS:
             try:
                 changed = os.stat(folder).st_mtime_ns
                 if self._seen.get(folder) != changed:
                     self._sweep(folder)
-                    self._seen[folder] = os.stat(folder).st_mtime_ns
+                    changed = os.stat(folder).st_mtime_ns
+                    # A change within the clock's tick would look like none: such a time is not remembered.
+                    if time.time_ns() - changed > _TICK_NS:
+                        self._seen[folder] = changed
             except FileNotFoundError:
                 continue
         for kind, column, control in _IPC:

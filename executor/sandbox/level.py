@@ -1,7 +1,8 @@
 """The names of the levels of isolation, and the choice among them.
 
-L0 separate process and limits only (accidents); L1 another user per slot besides; L2 Landlock and seccomp besides; L3 namespaces
-besides. This version has L0 and L1. Invariant: the level chosen is the highest that works here, and never below the one asked for.
+L0 separate process and limits only (accidents); L1 another user per slot besides; L2 Landlock and seccomp besides; L3
+namespaces besides. This version has L0 and L1. Invariant: the level chosen is the highest that works here, and never
+below the one asked for.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The judge's end of a zygote: start it, have it fork a test's processes, have them ended.
 
-Invariants: every zygote is started by one thread that lives as long as this process, because PR_SET_PDEATHSIG follows the thread that
-forked; every request has a deadline; a zygote that answered wrongly or not at all is dead and unusable afterwards (SandboxLost).
+Invariants: every zygote is started by one thread that lives as long as this process, because PR_SET_PDEATHSIG follows
+the thread that forked; every request has a deadline; a zygote that answered wrongly or not at all is dead and
+unusable afterwards (SandboxLost).
 """
 
 from __future__ import annotations
 
 import os
 import queue
-import signal
 import socket
 import subprocess
 import threading
@@ -24,7 +24,7 @@ from executor.languages.interpreter import Interpreter
 _REPLY_S = 20.0
 _ROOM = Path(__file__).resolve().parent
 _LANGUAGES = _ROOM.parent / "languages"
-# What a test's process sees, whatever our own environment holds. The hash seed is fixed so that a verdict does not depend on it.
+# What a test's process sees, whatever our own environment holds. The hash seed is fixed: no verdict may depend on it.
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -190,11 +190,11 @@ class Zygote:
                 self.kill()
 
     def kill(self) -> None:
-        """End it at once; its processes die with it by PR_SET_PDEATHSIG."""
+        """End it, by force where it does not end its processes and itself within a second."""
         self._socket.close()
         if self._process is not None:
             try:
-                os.kill(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._process.wait()
+                self._process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()

@@ -1,8 +1,8 @@
 """Scratch folders: one fresh for every test, gone after it, whatever a program made of it.
 
-Invariants: removal never follows a link, never leaves the folder, and neither recurses nor holds more than a few descriptors, however
-deep a program nested; the folder that holds scratch folders belongs to us, others may only pass through it, and it is removed by the
-next judge where its own was killed.
+Invariants: removal never follows a link, never leaves the folder, and neither recurses nor holds more than a few
+descriptors, however deep a program nested; the folder that holds scratch folders belongs to us, others may only pass
+through it, and it is removed by the next judge where its own was killed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PREFIX = "cupel-scratch-"
 
 
 class Base:
-    """A new folder to hold scratch folders, locked as long as its holder lives; what dead holders left is removed first."""
+    """A new folder to hold scratch folders, locked while its holder lives; what dead holders left is removed first."""
 
     def __init__(self, parent: str | None, for_other_user: bool) -> None:
         """Raises UserError where the folder cannot be made, or lies where the programs' user could not go."""
@@ -41,7 +41,8 @@ class Base:
         if for_other_user and closed:
             self.close()
             raise UserError(
-                f"executor.scratch_dir: {where} is out of reach of other users: chmod o+x {closed[0]}, or name another folder"
+                f"executor.scratch_dir: {where} is out of reach of other users: chmod o+x {closed[0]}, "
+                "or name another folder"
             )
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """One place where one test runs at a time: a zygote, the users of its level, a fresh scratch folder a test.
 
-Invariants: after `run` no process, descriptor or file of the test is left, whatever became of it; a slot whose machinery failed raises
-SandboxLost and starts anew at its next use.
+Invariants: after `run` no process, descriptor or file of the test is left, whatever became of it; a slot whose
+machinery failed raises SandboxLost and starts anew at its next use.
 """
 
 from __future__ import annotations
@@ -129,16 +129,25 @@ class Slot:
             remove(scratch)
             self._isolation.clean()
             return run
-        except (SandboxLost, OSError) as error:
-            zygote.kill()
-            self._zygote = None
-            try:
-                remove(scratch)
-            except OSError:
-                pass  # its processes may not be dead yet; the base folder goes at the end
-            raise SandboxLost(str(error)) from error
+        except BaseException as error:  # an interrupt, too, leaves the zygote with a test that nobody waits for
+            self._start_anew(scratch)
+            if isinstance(error, SandboxLost | OSError):
+                raise SandboxLost(str(error)) from error
+            raise
         finally:
             pipes.close()
+
+    def _start_anew(self, scratch: str) -> None:
+        """A new zygote at once, since it also ends what the old one may have left alive."""
+        if self._zygote is not None:
+            self._zygote.kill()
+            self._zygote = None
+        try:
+            self._ready()
+            remove(scratch)
+            self._isolation.clean()
+        except (SandboxLost, OSError):
+            pass  # the next test tries again; the folder goes with the base at the end
 
     def _ready(self) -> Zygote:
         if self._zygote is None or not self._zygote.alive:
@@ -177,6 +186,7 @@ class Slot:
             report_end: limits.output_bytes + _STDERR_KEPT,
         }
         fds = [stdin, stdout, stderr, control, report]
+        tester_report_end = -1
         if tester is None:
             watched.pids = [zygote.spawn(fds, scratch, users[0], rlimits)]
         else:

@@ -1,7 +1,7 @@
 """Watch the processes of one test: feed and drain their pipes together, hold them to their limits.
 
-Invariants: CPU time decides, wall time is the backstop; output beyond its cap ends the test; nothing waits for a pipe to end once the
-main process is dead; at most cap + 64 KiB of any pipe is ever held.
+Invariants: CPU time decides, wall time is the backstop; output beyond its cap ends the test; nothing waits for a pipe
+to end once the main process is dead; at most cap + 64 KiB of any pipe is ever held.
 """
 
 from __future__ import annotations

@@ -1,47 +1,47 @@
 """A small warm interpreter that forks one process a test: run as a script by sandbox/process.py, never imported.
 
-Invariants: single-threaded; it holds no descriptor but its socket, and never sees a program, an input or an answer, so nothing of one
-test can be found in the memory of the next; a forked process is shut in (own session, limits, user, scratch folder) before it reads
-what it is to do; all that a test started is dead and reaped when its end is told. Where the judge is gone (the socket ends, or SIGTERM
-by PR_SET_PDEATHSIG) everything is killed, then this process ends.
+Invariants: single-threaded; it holds no descriptor but its socket, and never sees a program, an input or an answer,
+so nothing of one test can be found in the memory of the next; a forked process is shut in (own session, limits, user,
+scratch folder) before it reads what it is to do; all that a test started is dead and reaped when its end is told.
+Where the judge is gone (the socket ends, or SIGTERM by PR_SET_PDEATHSIG) everything is killed, then this process
+ends.
 
-argv: socket descriptor, process id of the judge, descriptor of the standard library's folder to keep open or -1, folder of the
-language's files.
+argv: socket descriptor, process id of the judge, descriptor of the standard library's folder to keep open or -1,
+folder of the language's files.
+
+Modules that are imported and not used are what most programs and the runners import: once here, not in each test.
 """
 
 from __future__ import annotations
 
+import _sitebuiltins
 import array
-import fcntl
-import gc
-import os
-import resource
-import signal
-import socket
-import sys
-
-# Imported once here so that each test need not: what programs use most, and what the runners need.
-import atexit  # noqa: F401  # isort: skip
+import atexit  # noqa: F401
 import bisect  # noqa: F401
-import collections  # noqa: F401
+import builtins
+import collections
 import collections.abc  # noqa: F401
 import copy  # noqa: F401
 import ctypes
+import fcntl
 import functools  # noqa: F401
+import gc
 import heapq  # noqa: F401
 import itertools  # noqa: F401
 import math  # noqa: F401
 import operator  # noqa: F401
+import os
 import random  # noqa: F401
 import re  # noqa: F401
+import resource
+import signal
+import socket
 import string  # noqa: F401
 import struct  # noqa: F401
+import sys
 import threading  # noqa: F401
 import types
 import typing  # noqa: F401
-
-import _sitebuiltins
-import builtins
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 _PARK = 300  # descriptors on their way to their places
@@ -148,7 +148,7 @@ class Zygote:
             os._exit(97)
 
     def _finish(self, request: dict, fds: list[int]) -> dict:
-        """Kill and reap all that the test started: status, CPU seconds and peak KiB of each, CPU seconds of all the rest."""
+        """Kill and reap all that the test started: status, CPU seconds, peak KiB of each; CPU seconds of the rest."""
         ends = []
         for pid in self.pids:
             _kill(pid)
@@ -241,11 +241,11 @@ def main() -> None:
     descriptor, judge, keep, folder = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # where memory runs out, ours goes first; forks inherit it
     prctl(PR_SET_DUMPABLE, 0)
     if os.getppid() != judge:
         return
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("1000")  # where memory runs out, ours goes first; forks inherit it
     wire = load("wire", folder)
     load("python_peer", folder)
     child = load("python_child", folder)

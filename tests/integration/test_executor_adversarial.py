@@ -1,6 +1,7 @@
 """No adversarial program passes, honest ones do, and the host is as it was.
 
-a15, a21, a25 and a31 attack the host itself: they run only where CUPEL_ATTACK_HOST=1 says that this machine may be lost.
+a15, a21, a25 and a31 attack the host itself: they run only where CUPEL_ATTACK_HOST=1 says that this machine may be
+lost.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def children(pid: int) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                words = open(f"/proc/{name}/cmdline").read().split("\0")
+                words = Path(f"/proc/{name}/cmdline").read_text().split("\0")
             except OSError:
                 continue
             if any(word.endswith("zygote.py") for word in words) and str(pid) in words:

@@ -138,8 +138,7 @@ def test_a_killed_judge_leaves_no_process_and_no_files_for_long(scratch: Path) -
     script = f"""
         import sys
         sys.path.insert(0, {str(REPOSITORY)!r})
-        from executor.errors import UserError
-from executor.judging import Judge, JudgeRequest
+        from executor.judging import Judge, JudgeRequest
         from executor.problem import Problem, StdioTest
         from executor.settings import ExecutorSettings
         p = Problem(id="p", prompt="?", kind="stdio", time_limit_s=30, public_tests=[StdioTest(input="", output="5")])
@@ -162,7 +161,7 @@ def test_a_scratch_folder_out_of_the_programs_reach_is_refused(scratch: Path) ->
     if os.geteuid() != 0:
         pytest.skip("there is no other user without root")
     scratch.chmod(0o700)
-    with pytest.raises(UserError, match="scratch_dir: .* is out of reach of other users"):
+    with pytest.raises(UserError, match=r"scratch_dir: .* is out of reach of other users"):
         Judge(ExecutorSettings(scratch_dir=str(scratch)))
-    with pytest.raises(UserError, match="scratch_dir: .*No such file"):
+    with pytest.raises(UserError, match=r"scratch_dir: .*No such file"):
         Judge(ExecutorSettings(scratch_dir=str(scratch / "none")))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
-from executor.problem import CodeTest, FunctionTest, Problem, StdioTest
+from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.settings import ExecutorSettings
 from executor.verdict import Outcome, Verdict, aggregate
 
@@ -73,7 +75,10 @@ def code(judge: Judge, program: str, *tests: str, entry_point: str | None = "f")
         "import sys\nprint(5)\nsys.exit(None)",
         "if __name__ == '__main__':\n    print(5)",
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\nprint(A(5).x)",
-        "import functools, sys\nsys.setrecursionlimit(10**6)\n@functools.lru_cache(None)\ndef f(n): return 0 if n == 0 else f(n - 1)\nprint(5 + f(20000))",
+        (
+            "import functools, sys\nsys.setrecursionlimit(10**6)\n@functools.lru_cache(None)\n"
+            "def f(n): return 0 if n == 0 else f(n - 1)\nprint(5 + f(20000))"
+        ),
         "import fractions, json, decimal, datetime, statistics\nprint(5)",
         "open('a', 'w').write('5')\nprint(open('a').read())",
         "import tempfile\nwith tempfile.TemporaryFile() as f: print(5)",
@@ -131,7 +136,10 @@ def test_cpu_time_of_processes_left_behind_counts(judge: Judge) -> None:
 
 
 def test_a_detached_child_that_holds_the_pipe_is_not_waited_for(judge: Judge) -> None:
-    program = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(60)\n    os._exit(0)\nprint(5)"
+    program = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        "        time.sleep(60)\n    os._exit(0)\nprint(5)"
+    )
     verdict = stdio(judge, program)
     assert verdict.outcome is Outcome.PASS and verdict.seconds < 1
 
@@ -174,7 +182,10 @@ def test_an_answer_beyond_the_cap_is_output(judge: Judge) -> None:
 
 
 def test_forged_reports_cannot_pass(judge: Judge) -> None:
-    forge = "import os\nfor fd in range(3, 64):\n  try: os.write(fd, b'\\x07\\0\\0\\0t\\1\\0\\0\\0N' * 3)\n  except OSError: pass\n"
+    forge = (
+        "import os\nfor fd in range(3, 64):\n"
+        "  try: os.write(fd, b'\\x07\\0\\0\\0t\\1\\0\\0\\0N' * 3)\n  except OSError: pass\n"
+    )
     assert function(judge, forge + "def f(x): return 2", [1], 1).outcome in (Outcome.ERROR, Outcome.FAILURE)
     assert code(judge, forge + "def f(x): return 2", "assert f(1) == 1").outcome in (Outcome.ERROR, Outcome.FAILURE)
 
@@ -183,25 +194,52 @@ def test_forged_reports_cannot_pass(judge: Judge) -> None:
     ("program", "test"),
     [
         ("def f(x): return x + 1", "assert f(1) == 2"),
-        ("def f(x): return x + 1", "def check(candidate):\n    for i in range(50):\n        assert candidate(i) == i + 1\n"),
+        (
+            "def f(x): return x + 1",
+            "def check(candidate):\n    for i in range(50):\n        assert candidate(i) == i + 1\n",
+        ),
         ("def f(x): return x + 1", "import math\nassert math.isclose(candidate(1), 2.0)"),
-        ("def f(x): x.append(1); x[0].sort(); return None", "a = [[2, 1]]\nb = a[0]\nf(a)\nassert a == [[1, 2], 1] and b == [1, 2] and a[0] is b"),
+        (
+            "def f(x): x.append(1); x[0].sort(); return None",
+            "a = [[2, 1]]\nb = a[0]\nf(a)\nassert a == [[1, 2], 1] and b == [1, 2] and a[0] is b",
+        ),
         ("def f(d): d['k'] = 1", "d = {}\nf(d)\nassert d == {'k': 1}"),
-        ("def f(x): raise ValueError('bad')", "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'bad'\nelse:\n    assert False"),
+        (
+            "def f(x): raise ValueError('bad')",
+            "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'bad'\nelse:\n    assert False",
+        ),
         ("def f(g, x): return g(g(x))", "assert f(lambda v: v * 2, 3) == 12"),
         ("def f(n):\n  for i in range(n): yield i", "assert list(f(3)) == [0, 1, 2]"),
         ("def f(n):\n  while True:\n    n += 1\n    yield n", "g = f(1)\nassert next(g) == 2 and next(g) == 3"),
-        ("from collections import namedtuple\nPair = namedtuple('Pair', 'a b')\ndef f(ps): return max(p.b for p in ps)", "assert f([Pair(1, 2), Pair(3, 1)]) == 2"),
-        ("class Stack:\n  def __init__(self): self.x = []\n  def push(self, v): self.x.append(v)\n  def __len__(self): return len(self.x)", "s = Stack()\ns.push(4)\nassert len(s) == 1 and s.x == [4] and isinstance(s, Stack)"),
+        (
+            (
+                "from collections import namedtuple\nPair = namedtuple('Pair', 'a b')\n"
+                "def f(ps): return max(p.b for p in ps)"
+            ),
+            "assert f([Pair(1, 2), Pair(3, 1)]) == 2",
+        ),
+        (
+            (
+                "class Stack:\n  def __init__(self): self.x = []\n  def push(self, v): self.x.append(v)\n"
+                "  def __len__(self): return len(self.x)"
+            ),
+            "s = Stack()\ns.push(4)\nassert len(s) == 1 and s.x == [4] and isinstance(s, Stack)",
+        ),
         ("class S:\n  def f(self, x): return x", "assert S().f(3) == 3"),
         ("def f(x): return x == 3", "assert f(3) is True"),
         ("def f(x): return {1: ('a',), (2, 3): {4}}", "assert f(0) == {1: ('a',), (2, 3): {4}}"),
         ("from collections import Counter\ndef f(x): return Counter(x)", "assert f('aab') == {'a': 2, 'b': 1}"),
         ("def f(x, t): return [v for v in x if type(v) is t]", "assert f([1, 'a'], int) == [1]"),
-        ("def f(node): return node.value + node.next.value", "class Node:\n    def __init__(self, v, n=None): self.value, self.next = v, n\nassert f(Node(1, Node(2))) == 3"),
+        (
+            "def f(node): return node.value + node.next.value",
+            (
+                "class Node:\n    def __init__(self, v, n=None): self.value, self.next = v, n\n"
+                "assert f(Node(1, Node(2))) == 3"
+            ),
+        ),
         ("print('x' * 5000)\ndef f(x): print(x); return x", "assert f(1) == 1"),
     ],
-)  # fmt: skip
+)
 def test_test_code_passes_on_right_programs(judge: Judge, program: str, test: str) -> None:
     verdict = code(judge, program, test, entry_point=None if "Pair" in test or "S" in test else "f")
     assert verdict.outcome is Outcome.PASS, verdict
@@ -221,14 +259,30 @@ def test_test_code_passes_on_right_programs(judge: Judge, program: str, test: st
         ("import os\ndef f(x): os._exit(0)", "assert f(1) == 2", Outcome.ERROR),
         ("import sys\ndef f(x): sys.exit(0)", "assert f(1) == 2", Outcome.ERROR),
         ("import os\nos._exit(0)", "assert f(1) == 2", Outcome.ERROR),
-        ("class E:\n  def __eq__(self, o): return True\n  def __ne__(self, o): return False\ndef f(x): return E()", "assert f(1) == 2", Outcome.FAILURE),
-        ("class E:\n  def __eq__(self, o): return True\ndef f(x): return E()\nP = f", "assert f(1) == P(1)", Outcome.FAILURE),
+        (
+            "class E:\n  def __eq__(self, o): return True\n  def __ne__(self, o): return False\ndef f(x): return E()",
+            "assert f(1) == 2",
+            Outcome.FAILURE,
+        ),
+        (
+            "class E:\n  def __eq__(self, o): return True\ndef f(x): return E()\nP = f",
+            "assert f(1) == P(1)",
+            Outcome.FAILURE,
+        ),
         ("def set(x): return 1\nmath = f = lambda x: 0\n", "assert set(f(1)) == set([2])", Outcome.FAILURE),
-        ("class math:\n  isclose = lambda *a: True\ndef f(x): return 0", "assert math.isclose(f(1), 2)", Outcome.FAILURE),
-        ("import builtins\nbuiltins.AssertionError = ValueError\ndef f(x): return 1", "assert f(1) == 2", Outcome.FAILURE),
+        (
+            "class math:\n  isclose = lambda *a: True\ndef f(x): return 0",
+            "assert math.isclose(f(1), 2)",
+            Outcome.FAILURE,
+        ),
+        (
+            "import builtins\nbuiltins.AssertionError = ValueError\ndef f(x): return 1",
+            "assert f(1) == 2",
+            Outcome.FAILURE,
+        ),
         ("def f(g): return g.__globals__", "secret = 5\ndef g(): pass\nassert f(g)['secret'] == 5", Outcome.ERROR),
     ],
-)  # fmt: skip
+)
 def test_test_code_fails_on_wrong_ones(judge: Judge, program: str, test: str, outcome: Outcome) -> None:
     verdict = code(judge, program, test)
     assert verdict.outcome is outcome, verdict
@@ -239,7 +293,7 @@ def test_broken_test_code_is_not_the_programs_fault(judge: Judge) -> None:
 
 
 def test_which_tests_run(judge: Judge) -> None:
-    tests = [StdioTest(input=f"{i}\n", output=f"{i % 2}\n") for i in range(4)]
+    tests: list[Test] = [StdioTest(input=f"{i}\n", output=f"{i % 2}\n") for i in range(4)]
     problem = Problem(id="p", prompt="?", kind="stdio", public_tests=tests[:1], private_tests=tests[1:])
     zero, parity = "print(0)", "print(int(input()) % 2)"
     everything = judge.judge(JudgeRequest(problem, zero, index=7))
@@ -268,20 +322,28 @@ def test_many_threads_share_the_slots(judge: Judge) -> None:
 
 
 def test_tests_leave_nothing_for_the_next(judge: Judge) -> None:
-    leave = "import os, builtins\nopen('mark', 'w').close()\nbuiltins.mark = 1\nos.environ['MARK'] = '1'\nopen('/dev/shm/cupel-mark', 'w').close()\nprint(5)"
-    look = "import os, builtins\nprint(os.listdir('.'), hasattr(builtins, 'mark'), 'MARK' in os.environ, os.path.exists('/dev/shm/cupel-mark'))"
-    for _ in range(3):
-        stdio(judge, leave)
-        assert (
-            stdio(judge, look, output="[] False False False" if judge.level != "L0" else "[] False False True").outcome
-            is Outcome.PASS
-        )
+    mark = Path(f"/dev/shm/cupel-mark-{os.getpid()}")
+    leave = (
+        "import os, builtins\nopen('mark', 'w').close()\nbuiltins.mark = 1\nos.environ['MARK'] = '1'\n"
+        f"open('{mark}', 'w').close()\nprint(5)"
+    )
+    look = "import os, builtins\nprint(os.listdir('.'), hasattr(builtins, 'mark'), 'MARK' in os.environ)"
+    try:
+        for _ in range(3):
+            assert stdio(judge, leave).outcome is Outcome.PASS
+            assert stdio(judge, look, output="[] False False").outcome is Outcome.PASS
+            assert judge.level == "L0" or not mark.exists()
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def test_programs_are_nobody_we_know(judge: Judge) -> None:
     if judge.level == "L0":
         pytest.skip("there is no other user at L0")
-    look = "import os\nprint(os.getuid() > 60000, os.getuid() == os.geteuid(), os.getgroups(), sorted(set(os.environ) - {'LC_ALL'}))"
+    look = (
+        "import os\n"
+        "print(os.getuid() > 60000, os.getuid() == os.geteuid(), os.getgroups(), sorted(set(os.environ) - {'LC_ALL'}))"
+    )
     seen = "True True [] ['HOME', 'LANG', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'PATH', 'TMPDIR']"
     verdict = stdio(judge, look, output=seen)
     assert verdict.outcome is Outcome.PASS, verdict
