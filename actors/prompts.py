@@ -15,7 +15,32 @@ from executor.problem import Problem
 _FENCE = re.compile(r"```(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _PYTHON = {"python", "py", "python3"}
 
-_INSTRUCTION = "Answer with the whole program in one ```{language} code block and nothing else."
+_INSTRUCTION = "Answer with one {language} code block and nothing else."
+_NAMES = {"python": "Python", "java": "Java"}
+
+# Solved problems of the two kinds, shown as earlier turns of the chat. None of them is in a problem set of ours.
+_FUNCTION_EXAMPLES = (
+    (
+        "Write a Python function `double(n)` that returns the integer n multiplied by two. Example: `double(4)` returns `8`.",
+        "def double(n):\n    return n * 2",
+    ),
+    (
+        "Write a Python function `count_positive(xs)` that returns how many numbers in the list xs are greater than zero, "
+        "0 for an empty list. Example: `count_positive([1, -2, 3])` returns `2`.",
+        "def count_positive(xs):\n    return sum(1 for x in xs if x > 0)",
+    ),
+)
+_STDIO_EXAMPLES = (
+    (
+        "Write a Python program that reads an integer n from standard input and prints n plus one. Example: input `4` prints `5`.",
+        "n = int(input())\nprint(n + 1)",
+    ),
+    (
+        "Write a Python program that reads a line with several integers from standard input and prints the largest. "
+        "Example: input `3 9 2` prints `9`.",
+        "numbers = [int(word) for word in input().split()]\nprint(max(numbers))",
+    ),
+)
 
 
 class ChatTokenizer(Protocol):
@@ -39,19 +64,32 @@ class Program:
 
 def question(problem: Problem) -> str:
     """The user's message for `problem`."""
-    parts = [problem.prompt.strip()]
-    if problem.starter_code:
+    return _message(problem, problem.prompt)
+
+
+def _message(problem: Problem, statement: str) -> str:
+    parts = [statement.strip()]
+    if problem.starter_code and statement is problem.prompt:
         parts.append(f"Start from this code:\n```{problem.language}\n{problem.starter_code.rstrip()}\n```")
-    parts.append(_INSTRUCTION.format(language=problem.language))
+    parts.append(_INSTRUCTION.format(language=_NAMES[problem.language]))
     return "\n\n".join(parts)
 
 
-def prompt_ids(tokenizer: ChatTokenizer, problem: Problem) -> list[int]:
-    """Token ids of the whole prompt, up to where the response begins. A tokenizer without a chat template gets plain text."""
+def prompt_ids(tokenizer: ChatTokenizer, problem: Problem, worked_examples: int = 0) -> list[int]:
+    """Token ids of the whole prompt, up to where the response begins.
+
+    The first `worked_examples` solved problems of the same kind go before the question (Python only). A tokenizer without a chat template gets
+    plain text.
+    """
+    examples = _STDIO_EXAMPLES if problem.kind == "stdio" else _FUNCTION_EXAMPLES
+    conversation: list[dict[str, str]] = []
+    for statement, solution in examples[:worked_examples] if problem.language == "python" else ():
+        conversation.append({"role": "user", "content": _message(problem, statement)})
+        conversation.append({"role": "assistant", "content": reference_response(problem, solution)})
+    conversation.append({"role": "user", "content": question(problem)})
     if tokenizer.chat_template:
-        conversation = [{"role": "user", "content": question(problem)}]
         return list(tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False))
-    return tokenizer.encode(question(problem) + "\n\n")
+    return tokenizer.encode("\n\n".join(message["content"] for message in conversation) + "\n\n")
 
 
 def reference_response(problem: Problem, reference: str) -> str:

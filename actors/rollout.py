@@ -46,6 +46,7 @@ class RolloutSettings:
     sampling: SamplingSettings
     concurrent_groups: int
     tests: str
+    worked_examples: int
     with_greedy: bool
     with_reference: bool
 
@@ -119,7 +120,7 @@ class RolloutWorker:
     async def _answer(self, ticket: Ticket) -> None:
         problem = self._problems[ticket.problem_id]
         started = time.monotonic()
-        prompt = prompt_ids(self._tokenizer, problem)
+        prompt = self._prompt(problem)
         sampling = self._settings.sampling
         episodes = [self._episode(problem, prompt, sampling, "sampled", i) for i in range(self._settings.samples_per_problem)]
         if self._settings.with_greedy:
@@ -142,6 +143,9 @@ class RolloutWorker:
             seconds={"total": time.monotonic() - started},
         )
         await self._buffer.put.remote(group)
+
+    def _prompt(self, problem: Problem) -> list[int]:
+        return prompt_ids(self._tokenizer, problem, self._settings.worked_examples)
 
     async def _episode(
         self, problem: Problem, prompt: list[int], sampling: SamplingSettings, role: str, index: int
@@ -199,7 +203,7 @@ class RolloutWorker:
         evaluation = Evaluation(policy_version=self.engine.policy_version, seconds=0.0)
 
         async def attempt(problem: Problem, index: int) -> None:
-            completion = await self._generate(prompt_ids(self._tokenizer, problem), sampling)
+            completion = await self._generate(self._prompt(problem), sampling)
             response = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
             program = extract_program(response, problem.language)
             verdict = await self._judge(problem, program.text if program else None, "all", index)
@@ -226,7 +230,7 @@ class RolloutWorker:
         return list(await asyncio.gather(*(self.engine.score(token_ids) for token_ids in probe)))
 
     async def probe(self, problems: list[str], max_tokens: int) -> list[list[int]]:
-        """Token sequences to compare learner and engine on: prompts with the engine's own greedy answers."""
+        """Token sequences to compare learner and engine on: bare prompts with the engine's own greedy answers."""
         sampling = SamplingSettings(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
         prompts = [prompt_ids(self._tokenizer, self._problems[name]) for name in problems]
         completions = await asyncio.gather(*(self._generate(prompt, sampling) for prompt in prompts))

@@ -1,7 +1,7 @@
 """The buffer's process: the state machine of replay.py behind waits with deadlines.
 
-Invariants: every wait ends after its `timeout_s`; every method may be called again without harm; `acquire` returns None once, and only once, the
-buffer is closed.
+Invariants: every wait ends after its `timeout_s`; a ticket is never handed to a poll that began before its holder was
+released, since nobody may be left to read the answer; `acquire` returns None once the buffer is closed and only then.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import json
 import logging
 import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from buffer.replay import Replay, Ticket
@@ -18,54 +20,62 @@ from buffer.trajectory import Group
 
 log = logging.getLogger("cupel.buffer")
 
+MAX_CONCURRENCY = 1000  # polls at a time; more wait in Ray's queue
+
 
 class BufferActor:
     """A Ray actor with one event loop."""
 
-    def __init__(self, settings: BufferSettings, problem_ids: list[str]) -> None:
+    def __init__(self, settings: BufferSettings, problem_ids: Sequence[str]) -> None:
         self._replay = Replay(settings, problem_ids)
         self._changed = asyncio.Condition()
         self._closed = False
+        self._releases: Counter[str | None] = Counter()  # by holder; None: of all holders
 
     async def acquire(self, limit: int, holder: str, timeout_s: float) -> list[Ticket] | None:
-        """Up to `limit` tickets, at least one unless `timeout_s` passes first; None once the buffer is closed."""
+        """Up to `limit` tickets; none if there was none within `timeout_s`; None once the buffer is closed."""
         tickets: list[Ticket] = []
+        releases = self._releases_of(holder)
 
-        def found() -> bool:
-            nonlocal tickets
-            if not self._closed:
-                tickets = self._replay.acquire(limit, holder)
-            return bool(tickets) or self._closed
+        def settled() -> bool:
+            if self._closed or self._releases_of(holder) != releases:
+                return True
+            tickets.extend(self._replay.acquire(limit, holder))
+            return bool(tickets)
 
-        await self._until(found, timeout_s)
+        await self._until(settled, timeout_s)
         return None if self._closed and not tickets else tickets
 
-    async def _until(self, condition: Any, timeout_s: float) -> bool:
-        async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(condition), timeout_s)
-            except TimeoutError:
-                return False
-        return True
+    def _releases_of(self, holder: str) -> int:
+        return self._releases[holder] + self._releases[None]
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        # The condition is evaluated between awaits, so a timeout cannot lose what it has just acquired.
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                return await self._changed.wait_for(condition)
+        except TimeoutError:
+            return False
 
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
     async def put(self, group: Group) -> bool:
-        """Take a finished group in; False if it was not waited for."""
-        taken = self._replay.put(group)
+        """Take a finished group in; False if it was not waited for, which does no harm."""
+        accepted = self._replay.put(group)
         await self._notify()
-        return taken
+        return accepted
 
     async def fail(self, group_id: int, reason: str) -> None:
         """A ticket came to nothing, for `reason`."""
         log.warning("group %d failed: %s", group_id, reason)
-        self._replay.fail(group_id)
+        self._replay.fail(group_id, reason)
         await self._notify()
 
     async def release(self, holder: str | None) -> None:
-        """The tickets of a lost rollout actor (None: of all) are issued again."""
+        """The tickets of a lost rollout actor (None: of all) are issued again, and its polls end without any."""
+        self._releases[holder] += 1
         self._replay.release(holder)
         await self._notify()
 
@@ -74,26 +84,26 @@ class BufferActor:
         return await self._until(self._replay.ready, timeout_s)
 
     async def take(self) -> list[Group]:
-        """One batch."""
+        """One batch, held until `commit` or `untake`. Raises ValueError unless one is ready."""
         return self._replay.take()
 
     async def commit(self) -> None:
-        """The step on the batch is done."""
+        """The step on the batch is done. Raises ValueError if nothing is taken."""
         self._replay.commit()
         await self._notify()
 
     async def untake(self) -> None:
-        """The step was given up."""
+        """The step was given up; its groups come again."""
         self._replay.untake()
         await self._notify()
 
     async def advance(self, version: int) -> None:
-        """The engines hold a new policy version."""
+        """The engines hold a new policy version. Raises ValueError if it is older than the last."""
         self._replay.advance(version)
         await self._notify()
 
     async def close(self) -> None:
-        """No more work is handed out."""
+        """No more work is handed out; what is under way can still be put."""
         self._closed = True
         await self._notify()
 
@@ -102,21 +112,25 @@ class BufferActor:
         return self._replay.gauges()
 
     async def waiting_for(self) -> str:
-        """What the next batch waits for."""
+        """What the next batch waits for, in one line."""
         return self._replay.waiting_for()
 
     async def state(self) -> bytes:
-        """Everything the buffer holds."""
-        return zlib.compress(json.dumps(self._replay.state_dict()).encode(), level=1)
+        """Everything the buffer holds, as compressed JSON."""
+        snapshot = self._replay.state_dict()
+        return await asyncio.to_thread(lambda: zlib.compress(json.dumps(snapshot).encode(), level=1))
 
     async def load(self, state: bytes) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state. Raises ValueError if it does not fit this buffer."""
         self._replay.load_state_dict(json.loads(zlib.decompress(state)))
         await self._notify()
 
 
-def create(settings: BufferSettings, problem_ids: list[str], **options: Any) -> Any:
-    """Start the buffer as a Ray actor that the caller owns."""
+def create(settings: BufferSettings, problem_ids: Sequence[str], name: str | None = None, **options: Any) -> Any:
+    """Start the buffer as a Ray actor that the caller owns, under `name` if there is one; `options` go to Ray."""
     import ray
 
-    return ray.remote(BufferActor).options(max_concurrency=1000, **options).remote(settings, problem_ids)
+    options = {"max_concurrency": MAX_CONCURRENCY, "num_cpus": 0, **options}
+    if name is not None:
+        options["name"] = name
+    return ray.remote(BufferActor).options(**options).remote(settings, list(problem_ids))

@@ -89,16 +89,16 @@ class OnlineDraws:
             self._refresh(oldest_version)
         self._before = self._position()
         fresh = [g for g in self._pool.newest() if g.issued_version >= oldest_version]
-        batch = [g for g in fresh if g.group_id not in self._drawn]
-        self._random.shuffle(batch)
-        if len(batch) < count:  # the rest of this pass, then the beginning of the next
-            rest = [g for g in fresh if g not in batch]
-            self._drawn.clear()
-            added = self._random.sample(rest, count - len(batch))
-        else:
-            batch, added = [], batch[:count]
-        self._drawn.update(g.group_id for g in added)
-        return [*batch, *added]
+        left = [g for g in fresh if g.group_id not in self._drawn]
+        self._random.shuffle(left)
+        if len(left) >= count:
+            self._drawn.update(g.group_id for g in left[:count])
+            return left[:count]
+        # The rest of this pass, then the beginning of the next.
+        begun = {g.group_id for g in left}
+        added = self._random.sample([g for g in fresh if g.group_id not in begun], count - len(left))
+        self._drawn = {g.group_id for g in added}
+        return [*left, *added]
 
     def _refresh(self, oldest_version: int) -> None:
         # Versions only rise: what is too old now can never be drawn again and must not push out what can.

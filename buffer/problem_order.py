@@ -104,7 +104,7 @@ class ProblemOrder:
         """Go on where `state_dict` was taken. Raises ValueError if the problems are not the same, in the same order."""
         if state["problems"] != self._fingerprint():
             raise ValueError(
-                f"the problems ({len(self._ids)} now) are not those of the saved buffer: resume with the same problem set"
+                f"the {len(self._ids)} problems are not those of the saved buffer: resume with the same problem set"
             )
         self._seed, self._epoch, self._cursor = state["seed"], state["epoch"], state["cursor"]
         self._skips, self._deferred = dict(state["skips"]), list(state["deferred"])

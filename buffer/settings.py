@@ -25,7 +25,9 @@ class BufferSettings(BaseModel):
     )
     capacity: int = Field(default=64, ge=1, description="Groups the online pool holds.")
     refresh_every: int = Field(default=1, ge=1, description="Learner steps between refreshes of the online pool.")
-    max_attempts: int = Field(default=3, ge=1, description="Tries at a ticket before its place goes to another problem.")
+    max_attempts: int = Field(
+        default=3, ge=1, description="Tries at a ticket before its place goes to another problem."
+    )
     selection: Literal["uniform", "signal"] = Field(
         default="uniform",
         description="uniform: every problem in turn; signal: problems without mixed outcomes come less often.",

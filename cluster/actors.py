@@ -21,7 +21,7 @@ from cluster.config import Config
 from cluster.placement import Placement, plan
 from executor.problem import Problem
 from executor.settings import ExecutorSettings
-from executor.worker import ExecutorWorker
+from executor.worker import start_worker
 from learner.losses.base import load as load_loss
 from learner.worker import Learner, LearnerSettings
 
@@ -76,12 +76,7 @@ class House:
         config = self.config
         self.placement = plan(int(ray.cluster_resources().get("GPU", 0)), config.rollout.actors)
         executor_settings = self.executor_settings()
-        self.executors = [
-            ray.remote(ExecutorWorker)
-            .options(num_cpus=0, max_restarts=-1, max_concurrency=executor_settings.slots + 4)
-            .remote(executor_settings)
-            for _ in range(config.executor.workers)
-        ]
+        self.executors = [start_worker(executor_settings, num_cpus=0) for _ in range(config.executor.workers)]
         self.buffer = create_buffer(
             BufferSettings(
                 groups_per_step=config.learner.groups_per_step,
@@ -95,7 +90,7 @@ class House:
         )
         self.learner = (
             ray.remote(Learner)
-            .options(num_cpus=0, num_gpus=self.placement.learner_gpus, max_concurrency=2, runtime_env=_threads(config.learner.threads))
+            .options(num_cpus=0, num_gpus=self.placement.learner_gpus, max_concurrency=2, runtime_env=_threads(self._learner_threads()))
             .remote(self._learner_settings(), str(resume) if resume else None)
         )
         self.rollouts = [self.start_rollout(index, policy_version) for index in range(config.rollout.actors)]
@@ -115,12 +110,12 @@ class House:
             name=name,
             engine=EngineSettings(
                 model_path=str(self.model),
-                dtype=config.engine.dtype,
+                dtype=self._engine_dtype(),
                 max_model_tokens=config.rollout.max_prompt_tokens + config.rollout.max_response_tokens,
                 max_sequences=config.engine.max_sequences,
                 kv_cache_gib=config.engine.kv_cache_gib,
                 gpu_memory_share=config.engine.gpu_memory_share,
-                threads=config.engine.threads,
+                threads=self._engine_threads(),
                 # A resumed or replaced engine must not draw the same numbers again.
                 seed=(config.run.seed + 7919 * policy_version + 104729 * self._started_rollouts) % 2**31,
                 policy_version=policy_version,
@@ -132,6 +127,7 @@ class House:
             sampling=SamplingSettings(config.rollout.temperature, config.rollout.top_p, config.rollout.max_response_tokens),
             concurrent_groups=config.rollout.concurrent_groups,
             tests=config.rollout.tests,
+            worked_examples=config.rollout.worked_examples,
             with_greedy=algorithm.baseline_needs_greedy,
             with_reference=algorithm.supervised,
         )
@@ -141,7 +137,7 @@ class House:
                 num_cpus=0,
                 num_gpus=self.placement.rollout_gpus,
                 max_concurrency=64,
-                runtime_env=_threads(config.engine.threads),
+                runtime_env=_threads(self._engine_threads()),
             )
             .remote(settings, self.problems, self.buffer, self.executors)
         )
@@ -160,13 +156,27 @@ class House:
             max_gradient_norm=config.learner.max_gradient_norm,
             micro_batch_tokens=config.learner.micro_batch_tokens,
             autocast=config.learner.autocast,
-            threads=config.learner.threads,
+            threads=self._learner_threads(),
             seed=config.run.seed,
             run_folder=str(self.run_folder),
             keep_checkpoints=config.run.keep_checkpoints,
+            engine_dtype=self._engine_dtype(),
         )
 
+    def _engine_threads(self) -> int:
+        """Half of the cores: the learner is the slower side and takes every core that the engine leaves idle."""
+        return self.config.engine.threads or max(1, (os.cpu_count() or 1) // 2)
 
-def _threads(count: int | None) -> dict[str, Any]:
+    def _learner_threads(self) -> int:
+        return self.config.learner.threads or os.cpu_count() or 1
+
+    def _engine_dtype(self) -> str:
+        """The type of the engines' weights, `auto` resolved for this cluster."""
+        if self.config.engine.dtype != "auto":
+            return self.config.engine.dtype
+        return "bfloat16" if self.placement.rollout_gpus else "float32"
+
+
+def _threads(count: int) -> dict[str, Any]:
     """Ray gives an actor one OpenMP thread unless told otherwise."""
-    return {"env_vars": {"OMP_NUM_THREADS": str(count or os.cpu_count() or 1)}}
+    return {"env_vars": {"OMP_NUM_THREADS": str(count)}}

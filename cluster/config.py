@@ -81,20 +81,26 @@ class RolloutSection(Section):
     max_turns: Literal[1] = Field(default=1, description="Turns an episode may have; this version trains on one.")
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
-    max_prompt_tokens: int = Field(default=256, ge=8, description="A problem whose prompt is longer is refused at start.")
-    max_response_tokens: int = Field(default=128, ge=1, description="Tokens after which a response is cut off.")
+    max_prompt_tokens: int = Field(default=512, ge=8, description="A problem whose prompt is longer is refused at start.")
+    max_response_tokens: int = Field(default=96, ge=1, description="Tokens after which a response is cut off.")
     concurrent_groups: int = Field(default=16, ge=1, le=4096, description="Groups one rollout actor works on at a time.")
+    worked_examples: int = Field(
+        default=2, ge=0, le=2, description="Solved problems shown before the question; a small model needs them, a large one does not."
+    )
     tests: Literal["all", "private", "public"] = Field(default="all", description="Tests that the training reward counts.")
 
 
 class EngineSection(Section):
     """The inference engine inside a rollout actor."""
 
-    dtype: Literal["bfloat16", "float32", "float16"] = Field(default="bfloat16", description="Type of the engine's weights.")
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = Field(
+        default="auto",
+        description="Type of the engine's weights; auto: bfloat16 on a GPU, float32 on a CPU, where it costs little and keeps engine and learner equal.",
+    )
     max_sequences: int = Field(default=64, ge=1, le=4096, description="Sequences generated at the same time.")
     kv_cache_gib: float = Field(default=1.0, gt=0, le=1024, description="Memory for keys and values on a CPU, in GiB.")
     gpu_memory_share: float = Field(default=0.6, gt=0, le=1, description="Share of a GPU's memory the engine may take.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of the engine; null for every core of the machine.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of the engine; null for half of the cores.")
     start_timeout_s: float = Field(default=600, gt=0, description="Seconds the engine may take to start.")
 
 
@@ -110,7 +116,7 @@ class LearnerSection(Section):
     max_gradient_norm: float = Field(default=1.0, gt=0, description="The gradient is scaled down to this norm.")
     micro_batch_tokens: int = Field(default=1024, ge=64, description="Tokens of one forward pass; groups share their prompt.")
     autocast: Literal["bfloat16", "none"] = Field(default="bfloat16", description="Type of matrix products; weights stay float32.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of the learner; null for every core of the machine.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of the learner; null for every core.")
     step_timeout_s: float = Field(default=1800, gt=0, description="Seconds after which a learner step counts as hung.")
 
 

@@ -41,8 +41,8 @@ log = logging.getLogger("cupel")
 HEARTBEAT_S = 2.0
 WAIT_S = 5.0
 STOP_S = 25.0
-PROBE_PROBLEMS = 4
-PROBE_TOKENS = 48
+PROBE_PROBLEMS = 2
+PROBE_TOKENS = 32
 ROLLOUT_RESTARTS = 3
 
 T = TypeVar("T")

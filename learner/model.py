@@ -49,16 +49,19 @@ class Policy:
         return -functional.cross_entropy(logits, torch.tensor(packed.targets, device=self.device), reduction="none")
 
     @torch.no_grad()
-    def score(self, token_ids: list[int]) -> list[float]:
-        """Log-probability of each token after the first, `[tokens - 1]`, at temperature 1."""
-        length = len(token_ids)
-        tokens = torch.tensor([token_ids], device=self.device)
-        mask = torch.ones(length, length, dtype=torch.bool, device=self.device).tril()[None, None]
-        with torch.autocast(self.device, dtype=self._autocast, enabled=self._autocast is not None):
-            logits = self._logits(
-                tokens, torch.arange(length, device=self.device)[None], mask, torch.arange(length - 1, device=self.device)
-            )
-        return (-functional.cross_entropy(logits.float(), tokens[0, 1:], reduction="none")).tolist()
+    def score(self, sequences: list[list[int]], dtype: torch.dtype) -> list[list[float]]:
+        """Log-probability of each token after the first, `[sequences][tokens - 1]`, at temperature 1, as an engine of `dtype` computes it.
+
+        The weights are rounded as `state_for_engine` rounds them: in bfloat16 a small update moves most weights not at all, so
+        an engine is to be compared with what it was sent and not with what the optimizer holds.
+        """
+        names = {name: parameter.to(dtype) for name, parameter in self.module.named_parameters()}
+        scores = []
+        for token_ids in sequences:
+            tokens = torch.tensor([token_ids], device=self.device)
+            logits = torch.func.functional_call(self.module, names, (tokens,), {"use_cache": False}).logits[0, :-1]
+            scores.append((-functional.cross_entropy(logits.float(), tokens[0, 1:], reduction="none")).tolist())
+        return scores
 
     def _logits(self, token_ids: Tensor, positions: Tensor, mask: Tensor, predictors: Tensor) -> Tensor:
         """`[len(predictors), vocabulary]` logits that follow the given places of one packed sequence."""

@@ -42,18 +42,18 @@ class LearnerSettings:
     max_gradient_norm: float
     micro_batch_tokens: int
     autocast: str
-    threads: int | None
+    threads: int
     seed: int
     run_folder: str
     keep_checkpoints: int
+    engine_dtype: str
 
 
 class Learner:
     """One learner process (a Ray actor with two threads: a step can be aborted while it runs)."""
 
     def __init__(self, settings: LearnerSettings, resume: str | None = None) -> None:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         self._settings = settings
         self._folder = Path(settings.run_folder)
@@ -77,6 +77,7 @@ class Learner:
         self._loss = module.Loss(module.Settings.model_validate(settings.loss))
         self._tokenizer = AutoTokenizer.from_pretrained(settings.model_path, local_files_only=True)
         self._transport = SharedMemoryTransport()
+        self._engine_dtype: torch.dtype = getattr(torch, settings.engine_dtype)
         self._abort = threading.Event()
 
     def ready(self) -> int:
@@ -156,11 +157,11 @@ class Learner:
     def publish(self, policy_version: int) -> dict[str, str]:
         """Lay the weights out for the engines; what is returned goes to `Engine.update_weights`."""
         self._abort.clear()
-        return self._transport.publish(self._policy.state_for_engine(torch.bfloat16), policy_version)
+        return self._transport.publish(self._policy.state_for_engine(self._engine_dtype), policy_version)
 
     def score(self, probe: list[list[int]]) -> list[list[float]]:
-        """Log-probabilities of the probe's tokens after the first, at temperature 1."""
-        return [self._policy.score(token_ids) for token_ids in probe]
+        """Log-probabilities of the probe's tokens after the first, at temperature 1, under the weights as engines hold them."""
+        return self._policy.score(probe, self._engine_dtype)
 
     def save(self, step: int, buffer_state: bytes, record: dict[str, Any]) -> str:
         """Write a checkpoint. Raises UserError if it cannot be written."""

@@ -40,7 +40,7 @@ class EngineSettings:
     max_sequences: int
     kv_cache_gib: float
     gpu_memory_share: float
-    threads: int | None
+    threads: int
     seed: int
     policy_version: int = 0
 

@@ -124,9 +124,8 @@ class VllmEngine:
     """An AsyncLLM with policy versions; see actors/engine/protocol.py for what each method promises."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        threads = settings.threads or os.cpu_count() or 1
         if current_platform.is_cpu():
-            os.environ["OMP_NUM_THREADS"] = str(threads)
+            os.environ["OMP_NUM_THREADS"] = str(settings.threads)
         self._llm = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=settings.model_path,

@@ -1,0 +1,45 @@
+# make train: from a fresh checkout to a finished run. Everything goes into .venv; `make clean` takes it away.
+
+# The first Python that can make a virtual environment; a shim that leads nowhere does not count.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	then echo "$$python"; exit; fi; done; echo python3)
+VENV_PYTHON = .venv/bin/python
+PACKAGES = actors buffer cluster executor learner
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev train test check format clean
+
+help:
+	@echo "make train [ARGS=\"run.steps=2\"]  install what is missing and train the default"
+	@echo "make test  [ARGS=\"-k report\"]    install what is missing and run the tests"
+	@echo "make check                       lint, formatting, types"
+	@echo "make format                      format the code"
+	@echo "make clean                       remove .venv and what the tools left"
+
+install:
+	@$(PYTHON) cluster/install.py
+
+install-dev:
+	@$(PYTHON) cluster/install.py --dev
+
+train: install
+	@$(VENV_PYTHON) -m cluster train $(ARGS)
+
+# Unit tests come first: they take seconds and say most.
+test: install-dev
+	@$(VENV_PYTHON) -m pytest tests/unit tests/integration $(ARGS)
+
+check: install-dev
+	@$(VENV_PYTHON) -m ruff check $(PACKAGES) tests
+	@$(VENV_PYTHON) -m ruff format --check $(PACKAGES) tests
+	@$(VENV_PYTHON) -m pyright
+
+format: install-dev
+	@$(VENV_PYTHON) -m ruff check --fix $(PACKAGES) tests
+	@$(VENV_PYTHON) -m ruff format $(PACKAGES) tests
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
