@@ -10,12 +10,13 @@ import asyncio
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoTokenizer
 
 from actors.engine.protocol import Completion, Engine, EngineSettings, SamplingSettings
+from actors.evaluation import Evaluation, evaluate
 from actors.episode import Episode, reference_trajectory
 from actors.prompts import extract_program, prompt_ids, reference_response
 from actors.rewards.base import TurnContext
@@ -49,17 +50,6 @@ class RolloutSettings:
     worked_examples: int
     with_greedy: bool
     with_reference: bool
-
-
-@dataclass
-class Evaluation:
-    """Passes by problem at one policy version."""
-
-    policy_version: int
-    seconds: float
-    passed: dict[str, int] = field(default_factory=dict)
-    samples: dict[str, int] = field(default_factory=dict)
-    shown: list[dict[str, str]] = field(default_factory=list)
 
 
 class RolloutWorker:
@@ -188,9 +178,8 @@ class RolloutWorker:
             self._generating -= 1
 
     async def _judge(self, problem: Problem, program: str | None, tests: str, index: int) -> Verdict:
-        total = len(problem.public_tests) + len(problem.private_tests)
         if program is None:
-            return no_code(problem.id, total, index)
+            return no_code(problem.id, len(_tests(problem, tests)), index)
         self._judging += 1
         try:
             return await self._pool.judge(JudgeRequest(problem=problem, program=program, tests=tests, index=index))  # type: ignore[arg-type]
@@ -198,27 +187,18 @@ class RolloutWorker:
             self._judging -= 1
 
     async def evaluate(self, problems: list[Problem], samples: int, sampling: SamplingSettings) -> Evaluation:
-        """Sample every problem `samples` times and count passes; the weights must not change meanwhile."""
-        started = time.monotonic()
-        evaluation = Evaluation(policy_version=self.engine.policy_version, seconds=0.0)
+        """Sample every problem `samples` times and count passes. Raises RuntimeError if the weights change meanwhile."""
+        version = self.engine.policy_version
 
-        async def attempt(problem: Problem, index: int) -> None:
+        async def attempt(problem: Problem, index: int) -> tuple[str, Verdict]:
             completion = await self._generate(self._prompt(problem), sampling)
             response = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
             program = extract_program(response, problem.language)
-            verdict = await self._judge(problem, program.text if program else None, "all", index)
-            if verdict.outcome == Outcome.INFRASTRUCTURE:
-                self._counts["infrastructure"] += 1
-                return
-            evaluation.samples[problem.id] = evaluation.samples.get(problem.id, 0) + 1
-            evaluation.passed[problem.id] = evaluation.passed.get(problem.id, 0) + (verdict.outcome == Outcome.PASS)
-            if index == 0:
-                evaluation.shown.append({"problem_id": problem.id, "response": response, "outcome": str(verdict.outcome)})
+            return response, await self._judge(problem, program.text if program else None, "all", index)
 
-        await asyncio.gather(*(attempt(problem, index) for problem in problems for index in range(samples)))
-        if self.engine.policy_version != evaluation.policy_version:
+        evaluation = await evaluate(problems, samples, attempt, version)
+        if self.engine.policy_version != version:
             raise RuntimeError("the weights changed during an evaluation")
-        evaluation.seconds = time.monotonic() - started
         return evaluation
 
     async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
@@ -253,3 +233,8 @@ class RolloutWorker:
         if self._engine is not None:
             await self._engine.shutdown()
             self._engine = None
+
+
+def _tests(problem: Problem, which: str) -> list[Any]:
+    chosen = {"public": problem.public_tests, "private": problem.private_tests}
+    return chosen.get(which, [*problem.public_tests, *problem.private_tests])

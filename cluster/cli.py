@@ -1,7 +1,8 @@
 """The command line: `cupel COMMAND`, or `python -m cluster COMMAND`.
 
-Invariants: what is heavy (Ray, torch, vLLM, transformers) is imported inside the command that needs it; a person's mistake is told in a line or two on
-standard error with exit code 2, an interrupt ends with 130; standard output holds results only.
+Invariants: what is heavy (Ray, torch, vLLM, transformers) is imported inside the command that needs it; a person's
+mistake is told in a line or two on standard error with exit code 2, an interrupt ends with 130; standard output holds
+results only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ _MISTAKE = 2
 _INTERRUPTED = 130
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 # What the system refuses and a person can mend; any other OSError is a defect of ours and keeps its traceback.
-_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EADDRINUSE}
+_REFUSALS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EADDRINUSE,
+}
 
 
 class _Group(TyperGroup):
@@ -93,7 +104,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
     pass
 
@@ -105,14 +118,22 @@ def _options(
 def train(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG.yaml] [a.b=c ...]", help="A configuration file (none: the defaults) and settings that override it."),
+        typer.Argument(
+            metavar="CONFIG.yaml|a.b=c", help="A configuration file (none: the defaults) and settings that override it."
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration, check problems and model, start nothing.")] = False,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run from its newest checkpoint.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the resolved configuration, check problems and model, start nothing."),
+    ] = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run from its newest checkpoint.")
+    ] = None,
 ) -> None:
     """Train a model.
 
-    Everything goes to a fresh run folder. Ctrl-C writes a checkpoint and ends; a second `cupel train --resume` goes on from it.
+    Everything goes to a fresh run folder. Ctrl-C writes a checkpoint and ends; a second `cupel train --resume` goes on
+    from it.
 
     \b
     Examples:
@@ -165,13 +186,21 @@ def _config_of(resume: Path, given: Path | None) -> Path:
 # Judging and evaluating ----------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(short_help="Run programs against tests.")
 def judge(
     problems: Annotated[Path, typer.Argument(metavar="PROBLEMS.jsonl", help="Problems in Cupel's own form.")],
-    samples: Annotated[Path, typer.Argument(metavar="SAMPLES.jsonl", help='Programs: lines like {"problem_id": ..., "program": ...}.')],
-    out: Annotated[Path | None, typer.Option(metavar="VERDICTS.jsonl", help="Where verdicts go; standard output if not given.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=128, help="Programs judged at a time.")] = max(1, min(8, os.cpu_count() or 1)),
-    stop_at_first_failure: Annotated[bool, typer.Option(help="Skip the rest of the tests once one is not passed.")] = False,
+    samples: Annotated[
+        Path, typer.Argument(metavar="SAMPLES.jsonl", help='Programs: lines like {"problem_id": ..., "program": ...}.')
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="VERDICTS.jsonl", help="Where verdicts go; standard output if not given.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=128, help="Programs judged at a time.")] = max(
+        1, min(8, os.cpu_count() or 1)
+    ),
+    stop_at_first_failure: Annotated[
+        bool, typer.Option(help="Skip the rest of the tests once one is not passed.")
+    ] = False,
 ) -> None:
     """Run programs against the tests of their problems, each in a process of its own with limits.
 
@@ -186,17 +215,27 @@ def judge(
     judge_files(problems, samples, out, ExecutorSettings(), workers, print, stop_at_first_failure)
 
 
-@app.command("eval")
+@app.command("eval", short_help="Sample from a model and tell pass@k.")
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a checkpoint, a Hugging Face folder, a hub name or smollm2-135m-instruct.")],
-    problems: Annotated[str, typer.Argument(metavar="PROBLEMS", help="A problem set or file: starter:held_out, mbpp:PATH, FILE.jsonl.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run folder, a checkpoint, a Hugging Face folder, a hub name or smollm2-135m-instruct.",
+        ),
+    ],
+    problems: Annotated[
+        str, typer.Argument(metavar="PROBLEMS", help="A problem set or file: starter:held_out, mbpp:PATH, FILE.jsonl.")
+    ],
     samples: Annotated[int, typer.Option(min=1, max=10_000, help="Samples a problem.")] = 4,
     k: Annotated[str, typer.Option("--k", metavar="K[,K]", help="Which pass@k to tell.")] = "1",
     turns: Annotated[int, typer.Option(min=1, help="Turns of an episode; this version evaluates single turns.")] = 1,
     temperature: Annotated[float, typer.Option(min=0.01, max=2, help="Sampling temperature.")] = 1.0,
     top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of probability mass sampled from.")] = 1.0,
     max_response_tokens: Annotated[int, typer.Option(min=1, help="Tokens after which a response is cut off.")] = 256,
-    out: Annotated[Path | None, typer.Option(metavar="RESULTS.json", help="Where the results go as JSON as well.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RESULTS.json", help="Where the results go as JSON as well.")
+    ] = None,
 ) -> None:
     """Sample programs from a model and tell pass@k with 95 % intervals.
 
@@ -236,15 +275,21 @@ def _ks(text: str, samples: int) -> list[int]:
     except ValueError:
         raise UserError(f"--k {text!r}: give numbers like 1,10") from None
     if ks[0] < 1 or ks[-1] > samples:
-        raise UserError(f"--k {text}: pass@k needs k from 1 to the samples a problem, here {samples}; --samples {max(ks)} would do")
+        raise UserError(
+            f"--k {text}: pass@k needs k from 1 to the samples a problem, here {samples}; --samples {max(ks)} would do"
+        )
     return ks
 
 
-@app.command()
+@app.command(short_help="Turn a problem set into Cupel's form.")
 def problems(
-    name: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="starter, starter:train, mbpp:PATH, apps:PATH or FILE.jsonl.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME_OR_PATH", help="starter, starter:train, mbpp:PATH, apps:PATH or FILE.jsonl.")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the problems go, in Cupel's own form.")],
-    check: Annotated[bool, typer.Option("--check", help="Run every reference program; exit code 1 if one does not pass.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run every reference program; exit code 1 if one does not pass.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many problems.")] = None,
 ) -> None:
     """Turn a known problem set into Cupel's own form.
@@ -263,10 +308,13 @@ def problems(
 # Looking at runs -----------------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(short_help="Write one HTML page on a run.")
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder, finished or not.")],
-    out: Annotated[Path | None, typer.Option(metavar="PAGE.html", help="Where the page goes; report.html in the run folder if not given.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE.html", help="Where the page goes; report.html in the run folder if not given."),
+    ] = None,
 ) -> None:
     """Write one HTML page on a run: curves, pass rates by problem, and episodes with each token's credit in colour.
 
@@ -279,9 +327,11 @@ def report(
     print(write_report(run, out))
 
 
-@app.command()
+@app.command(short_help="Say what runs and what it waits for.")
 def status(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run folder, or a folder of runs; ./runs if not given.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A run folder, or a folder of runs; ./runs if not given.")
+    ] = None,
 ) -> None:
     """Say what is running, how far it is and what it waits for.
 
@@ -311,7 +361,7 @@ def stop(
     raise typer.Exit(ask(run, wait))
 
 
-@app.command()
+@app.command(short_help="Say what this machine can do.")
 def doctor() -> None:
     """Say what this machine can do, and what to do about what is missing. Exit code 0 if the default run can run.
 

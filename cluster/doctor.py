@@ -1,7 +1,7 @@
 """`cupel doctor`: what this machine can do, and what to do about what is missing.
 
-Invariants: nothing heavy is imported and nothing is changed; a check that breaks is told as missing, not raised; the exit code is 0 exactly when every check
-that the default run needs is fulfilled.
+Invariants: nothing heavy is imported and nothing is changed; a check that breaks is told as missing, not raised; the
+exit code is 0 exactly when every check that the default run needs is fulfilled.
 """
 
 from __future__ import annotations
@@ -58,13 +58,21 @@ def examine() -> int:
     for name in ("", "check", "found", "what to do"):
         table.add_column(name, overflow="fold")
     for check in found:
-        mark = Text("ok", style="green") if check.ok else Text("missing", style="red") if check.needed else Text("no", style="yellow")
+        mark = (
+            Text("ok", style="green")
+            if check.ok
+            else Text("missing", style="red")
+            if check.needed
+            else Text("no", style="yellow")
+        )
         table.add_row(mark, check.what, Text(check.found), Text("" if check.ok else check.advice, style="dim"))
     console = Console(highlight=False)
     console.print(table)
     lacking = [check.what for check in found if check.needed and not check.ok]
     console.print()
-    console.print(f"The default run cannot run: {', '.join(lacking)}." if lacking else "The default run can run: cupel train")
+    console.print(
+        f"The default run cannot run: {', '.join(lacking)}." if lacking else "The default run can run: cupel train"
+    )
     return 1 if lacking else 0
 
 
@@ -92,14 +100,25 @@ def _device() -> Check:
     if done.returncode or not gpus:
         return Check("GPU", False, "nvidia-smi finds none", "the default run needs none", needed=False)
     cpu_build = "+cpu" in _version("torch")
-    return Check("GPU", not cpu_build, "; ".join(gpus), "torch is a build for the CPU: run CUPEL_DEVICE=gpu make install", needed=False)
+    return Check(
+        "GPU",
+        not cpu_build,
+        "; ".join(gpus),
+        "torch is a build for the CPU: run CUPEL_DEVICE=gpu make install",
+        needed=False,
+    )
 
 
 def _memory() -> Check:
     available = psutil.virtual_memory().available / GIB
     total = psutil.virtual_memory().total / GIB
     found = f"{available:.1f} GiB free of {total:.1f} GiB"
-    return Check("memory", available >= MEMORY_GIB, found, f"the default run takes about {MEMORY_GIB:.0f} GiB: end other programs")
+    return Check(
+        "memory",
+        available >= MEMORY_GIB,
+        found,
+        f"the default run takes about {MEMORY_GIB:.0f} GiB: end other programs",
+    )
 
 
 def _cores() -> Check:
@@ -117,7 +136,9 @@ def _shared_memory() -> Check:
 
 def _disk() -> Check:
     free = shutil.disk_usage(".").free / GIB
-    return Check("disk", free >= DISK_GIB, f"{free:.0f} GiB free here", f"the default run leaves about {DISK_GIB:.0f} GiB behind")
+    return Check(
+        "disk", free >= DISK_GIB, f"{free:.0f} GiB free here", f"the default run leaves about {DISK_GIB:.0f} GiB behind"
+    )
 
 
 def _model() -> Check:
@@ -137,14 +158,20 @@ def _isolation() -> Check:
         level = judge.level
     meaning = {"L0": "own process and limits only", "L1": "another user and limits"}.get(level, "")
     message = verdict.tests[0].message if verdict.tests else ""
-    found = f"{level}: {meaning}" if verdict.outcome == "pass" else f"a trial program gave {verdict.outcome.value} ({message})"
+    found = (
+        f"{level}: {meaning}"
+        if verdict.outcome == "pass"
+        else f"a trial program gave {verdict.outcome.value} ({message})"
+    )
     return Check("isolation of programs", verdict.outcome == "pass", found, "see docs/sandbox.md")
 
 
 def _java() -> Check:
     program = shutil.which("javac")
     if program is None:
-        return Check("Java", False, "no javac", "only for problems in Java: apt install default-jdk-headless", needed=False)
+        return Check(
+            "Java", False, "no javac", "only for problems in Java: apt install default-jdk-headless", needed=False
+        )
     done = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60, check=False)
     return Check("Java", done.returncode == 0, (done.stdout or done.stderr).strip(), "javac does not run", needed=False)
 

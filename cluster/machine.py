@@ -46,3 +46,10 @@ def check(config: Config, model: Path) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", config.ray.dashboard_port)) == 0:
                 raise UserError(f"ray.dashboard_port={config.ray.dashboard_port} is in use; give another one")
+
+
+def has_gpu() -> bool:
+    """Whether torch can use an NVIDIA GPU here."""
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,11 +1,12 @@
 """Metrics of a run: `metrics.jsonl`, one line a learner step, and the same numbers for TensorBoard.
 
-Invariants: steps rise from line to line, none twice; a line is on the disk before `write` returns; going on from step K drops everything after K in
-both. TensorBoard is a convenience: its failure is told once and never ends a run.
+Invariants: steps rise from line to line, none twice; a line is on the disk before `write` returns; going on from step K
+drops everything after K in both. TensorBoard is a convenience: its failure is told once and never ends a run.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import math
@@ -25,7 +26,9 @@ log = logging.getLogger("cupel")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file in order; a line cut short by the death of its writer is left out. Raises UserError if it cannot be read."""
+    """The lines of a metrics file in order; a line cut short by the death of its writer is left out. Raises UserError
+    if it cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -47,7 +50,9 @@ class MetricsWriter:
     """Writes the metrics of one run."""
 
     def __init__(self, folder: Path, resume_step: int | None = None) -> None:
-        """Open the files in `folder`; `resume_step` is the last step to keep, None for a fresh run. Raises UserError where the disk refuses."""
+        """Open the files in `folder`; `resume_step` is the last step to keep, None for a fresh run. Raises UserError
+        where the disk refuses.
+        """
         self._path = folder / NAME
         self._last = 0
         if resume_step is not None:
@@ -65,7 +70,9 @@ class MetricsWriter:
             self._without_board(error)
 
     def write(self, metrics: Mapping[str, float]) -> None:
-        """Append the line of a step. Raises ValueError for a step that was written before, UserError where the disk refuses."""
+        """Append the line of a step. Raises ValueError for a step that was written before, UserError where the disk
+        refuses.
+        """
         step = int(metrics["step"])
         if step <= self._last:
             raise ValueError(f"metrics of step {step} after those of step {self._last}")
@@ -100,40 +107,43 @@ class MetricsWriter:
 
     def _without_board(self, error: Exception) -> None:
         self._board = None
-        log.warning("TensorBoard files are not written any more (%s: %s); metrics.jsonl is", type(error).__name__, error)
+        log.warning(
+            "TensorBoard files are not written any more (%s: %s); metrics.jsonl is", type(error).__name__, error
+        )
 
 
 class _Board:
-    """TensorBoard's event file, written record by record in this thread: no background thread that could hang, neither torch nor TensorFlow."""
+    """TensorBoard's event file, written record by record in this thread: no background thread that could hang, neither
+    torch nor TensorFlow.
+    """
 
     def __init__(self, folder: Path, resume_step: int | None) -> None:
-        from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
+        # Made by the protocol buffer compiler at run time: type checkers see no names in them.
+        self._event: Any = importlib.import_module("tensorboard.compat.proto.event_pb2")
+        self._summary: Any = importlib.import_module("tensorboard.compat.proto.summary_pb2")
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns() // 1000:016d}.{socket.gethostname()}.{os.getpid()}"
         self._writer = RecordWriter((folder / name).open("xb"))
         self._add(0, file_version="brain.Event:2")
         if resume_step is not None:
+            log_of_session = self._event.SessionLog
             # Events from this step on in earlier files are struck out by the reader.
-            self._add(resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+            self._add(resume_step + 1, session_log=log_of_session(status=log_of_session.START))
         self._writer.flush()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         values = [
-            Summary.Value(tag=name, simple_value=float(value))
+            self._summary.Summary.Value(tag=name, simple_value=float(value))
             for name, value in metrics.items()
             if name != "step" and isinstance(value, int | float)
         ]
-        self._add(step, summary=Summary(value=values))
+        self._add(step, summary=self._summary.Summary(value=values))
         self._writer.flush()
 
     def _add(self, step: int, **content: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-
-        self._writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+        self._writer.write(self._event.Event(wall_time=time.time(), step=step, **content).SerializeToString())
 
     def close(self) -> None:
         self._writer.close()
@@ -141,5 +151,8 @@ class _Board:
 
 def _line(metrics: Mapping[str, Any]) -> str:
     """One line of JSON; what is not finite becomes null, since JSON has no name for it."""
-    plain = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in metrics.items()}
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in metrics.items()
+    }
     return json.dumps({**plain, "step": int(metrics["step"])}) + "\n"

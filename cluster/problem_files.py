@@ -21,7 +21,9 @@ from executor.verdict import Outcome, Verdict
 
 
 def write_problems(name: str, out: Path, *, check: bool, limit: int | None = None) -> int:
-    """Write the set `name` to `out`. Returns 1 if `check` found a reference that does not pass, else 0. Raises UserError."""
+    """Write the set `name` to `out`. Returns 1 if `check` found a reference that does not pass, else 0. Raises
+    UserError.
+    """
     problems = load(name, limit)
     write_atomically(out, jsonl.dump(problems))
     tests = sum(len(p.public_tests) + len(p.private_tests) for p in problems)
@@ -35,8 +37,13 @@ def _report(problems: Sequence[Problem]) -> int:
     bad = [v for v in judge_all(requests) if v.outcome is not Outcome.PASS]
     for verdict in bad:
         why = f": {verdict.error.type}: {verdict.error.message}" if verdict.error else ""
-        print(f"{verdict.problem_id}: reference {verdict.index}: {verdict.outcome.value}, {verdict.passed} of {verdict.total} tests{why}")
-    print(f"{len(requests) - len(bad)} of {len(requests)} references pass" + (f"; {without} problems have none" if without else ""))
+        print(
+            f"{verdict.problem_id}: reference {verdict.index}: {verdict.outcome.value}, {verdict.passed} of {verdict.total} tests{why}"
+        )
+    print(
+        f"{len(requests) - len(bad)} of {len(requests)} references pass"
+        + (f"; {without} problems have none" if without else "")
+    )
     return 1 if bad else 0
 
 

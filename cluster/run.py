@@ -20,8 +20,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.engine.protocol import SamplingSettings
+from actors.evaluation import Evaluation
 from actors.problem_sets.base import load as load_problems
-from actors.rollout import Evaluation
 from cluster import machine
 from cluster.actors import House, connect
 from cluster.config import Config, dump_config
@@ -97,6 +97,7 @@ class Controller:
         self._view = View(config.run.steps)
         self._stop = asyncio.Event()
         self._runs: dict[asyncio.Task[None], int] = {}
+        self._evaluating: asyncio.Task[None] | None = None
         self._restarts = 0
         self._source: dict[str, str] | None = None
         self._probe: list[list[int]] = []
@@ -108,18 +109,22 @@ class Controller:
 
     async def run(self) -> int:
         """Start everything, train, evaluate, end everything."""
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, self._ask_to_stop)
         self._view.start()
         status = "failed"
         try:
+            self._say(f"run folder {self._folder.path}")
+            # In this thread, and before our own signal handlers, which Ray's would replace.
+            connect(self._config)
+            loop = asyncio.get_running_loop()
+            for name in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(name, self._ask_to_stop)
             await self._start()
             try:
-                await self._evaluate_before()
-                self._start_rollouts()
+                await self._start_rollouts()
+                self._evaluating = asyncio.create_task(self._evaluate_before())
                 while self._step < self._config.run.steps:
                     await self._train_step()
+                await self._evaluating
                 if self._step % self._config.weights.broadcast_every:
                     await self._broadcast()
                 await self._house.buffer.close.remote()
@@ -151,8 +156,6 @@ class Controller:
         self._stop.set()
 
     async def _start(self) -> None:
-        self._say(f"run folder {self._folder.path}")
-        await asyncio.to_thread(connect, self._config)
         self._house.build(self._version, self._checkpoint)
         starting = {f"rollout actor {i} (starting vLLM)": actor.start.remote() for i, actor in enumerate(self._house.rollouts)}
         starting["learner"] = self._house.learner.ready.remote()
@@ -193,6 +196,8 @@ class Controller:
 
     async def _broadcast(self) -> dict[str, float]:
         """Give every engine the learner's weights as a new policy version and prove that they arrived."""
+        if self._evaluating is not None:
+            await self._evaluating  # it must end under the weights that it began with
         version = self._version + 1
         started = time.monotonic()
         self._source = await self._wait(self._house.learner.publish.remote(version), "the learner's weights", self._config.weights.timeout_s)
@@ -255,9 +260,15 @@ class Controller:
 
     # Rollout actors -------------------------------------------------------------------------------------------------
 
-    def _start_rollouts(self) -> None:
+    async def _start_rollouts(self) -> None:
+        """Let all of them work, and see that they have begun: the evaluation's many requests queue up behind the first groups."""
         for index, actor in enumerate(self._house.rollouts):
             self._watch(index, actor)
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline and self._step < self._config.run.steps:
+            if all(gauges["groups_under_way"] for gauges in await self._gather([a.gauges.remote() for a in self._house.rollouts])):
+                return
+            await asyncio.sleep(0.1)
 
     def _watch(self, index: int, actor: Any) -> None:
         async def run() -> None:
@@ -317,12 +328,9 @@ class Controller:
         )
         whole: Evaluation = parts[0]
         for part in parts[1:]:
-            whole.passed |= part.passed
-            whole.samples |= part.samples
-            whole.shown += part.shown
+            whole.merge(part)
         self._folder.write_json(f"evaluation_{label}.json", vars(whole))
-        rate = sum(whole.passed.values()) / max(1, sum(whole.samples.values()))
-        self._say(f"held-out pass@1 {label} training: {rate:.3f} ({len(whole.samples)} problems, {whole.seconds:.0f} s)")
+        self._say(f"held-out pass@1 {label} training: {whole.pass_rate:.3f} ({len(whole.samples)} problems, {whole.seconds:.0f} s)")
         return whole
 
     # Waiting --------------------------------------------------------------------------------------------------------
@@ -437,9 +445,10 @@ class Controller:
         futures = [_future(e) for e in endings]
         if futures:
             await asyncio.wait(futures, timeout=10)
-        for task in self._runs:
+        tasks = [*self._runs, *([self._evaluating] if self._evaluating else [])]
+        for task in tasks:
             task.cancel()
-        for future in [*futures, *self._runs]:
+        for future in [*futures, *tasks]:
             if future.done() and not future.cancelled():
                 future.exception()
         ray.shutdown()

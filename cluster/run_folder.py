@@ -1,7 +1,7 @@
 """The run folder: where everything that a run leaves behind is kept.
 
-Invariants: a file written here appears whole or not at all; one process at a time trains in a folder; a checkpoint counts only if it is complete. What
-the disk refuses is told in one line with the path and the reason.
+Invariants: a file written here appears whole or not at all; one process at a time trains in a folder; a checkpoint
+counts only if it is complete. What the disk refuses is told in one line with the path and the reason.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, directory: str | Path, name: str | None = None) -> RunFolder:
-        """A fresh folder `directory/name`; without a name one from the date and time. Raises UserError if it is there or cannot be made."""
+        """A fresh folder `directory/name`; without a name one from the date and time. Raises UserError if it is there
+        or cannot be made.
+        """
         parent = Path(directory).expanduser()
         if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
             raise UserError(f"run.name={name!r} is not the name of a folder")
@@ -72,7 +74,9 @@ class RunFolder:
             for subfolder in SUBFOLDERS:
                 (path / subfolder).mkdir()
         except OSError as error:
-            raise UserError(f"run folder in {parent} cannot be made: {error.strerror or error}; choose another run.directory") from None
+            raise UserError(
+                f"run folder in {parent} cannot be made: {error.strerror or error}; choose another run.directory"
+            ) from None
         return cls(path.resolve())
 
     @staticmethod
@@ -137,7 +141,9 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder. The lock ends with the process, however that ends. Raises UserError if another process holds it."""
+        """Hold the folder. The lock ends with the process, however that ends. Raises UserError if another process holds
+        it.
+        """
         try:
             descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -147,7 +153,9 @@ class RunFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise UserError(f"run folder {self.path} is in use by process {holder}; stop that first: cupel stop {self.path}") from None
+                raise UserError(
+                    f"run folder {self.path} is in use by process {holder}; stop that first: cupel stop {self.path}"
+                ) from None
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             self._last_heartbeat = 0.0
@@ -158,7 +166,9 @@ class RunFolder:
             self._close_log()
 
     def heartbeat(self, state: Mapping[str, Any]) -> None:
-        """Keep `status.json` fresh, at most once a second. A full disk is no reason to end a run here: it is told once, in the log."""
+        """Keep `status.json` fresh, at most once a second. A full disk is no reason to end a run here: it is told once,
+        in the log.
+        """
         now = time.monotonic()
         if now - self._last_heartbeat < HEARTBEAT_S and self._last_heartbeat:
             return
@@ -215,7 +225,9 @@ def read_json(path: Path) -> Any | None:
 
 
 def owner(folder: Path) -> int | None:
-    """The process that trains in `folder`, by its status.json; None if it lives no more (a process number used again does not count)."""
+    """The process that trains in `folder`, by its status.json; None if it lives no more (a process number used again
+    does not count).
+    """
     status = read_json(folder / "status.json")
     if not isinstance(status, dict) or not isinstance(status.get("pid"), int):
         return None

@@ -1,7 +1,7 @@
 """Numbers about pass rates and how sure they are; pure.
 
-Invariants: a problem counts once however many samples it has; what is uncertain is which problems were drawn, so problems are resampled, never
-single samples; the same input and seed give the same interval.
+Invariants: a problem counts once however many samples it has; what is uncertain is which problems were drawn, so
+problems are resampled, never single samples; the same input and seed give the same interval.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Interval:
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """Unbiased estimate of the chance that at least one of `k` samples passes, given that `passed` of `samples` did (Chen et al. 2021, eq. 1).
+    """Unbiased estimate of the chance that at least one of `k` samples passes, given that `passed` of `samples` did
+    (Chen et al. 2021, eq. 1).
 
     Computed as a product, so that large counts do not overflow. Raises ValueError if `k` samples cannot be drawn.
     """
@@ -54,8 +55,8 @@ def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, problems: int | No
 def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Mean of one value a problem, `values` [problems], with a 95 % percentile bootstrap interval over problems.
 
-    Deviations are widened by sqrt(n / (n - 1)), since n resampled values vary by (n - 1) / n of what n fresh ones would. Raises ValueError for no
-    values. One value says nothing of its own spread: the interval is then unbounded.
+    Deviations are widened by sqrt(n / (n - 1)), since n resampled values vary by (n - 1) / n of what n fresh ones
+    would. Raises ValueError for no values. One value says nothing of its own spread: the interval is then unbounded.
     """
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0:
@@ -86,11 +87,13 @@ def pass_rate_interval(counts: Sequence[tuple[int, int]], k: int = 1, seed: int 
 def paired_difference(
     before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]], seed: int = 0
 ) -> tuple[float, float, float]:
-    """Difference of pass rates and its 95 % interval (difference, low, high), from (passed, samples) of the same problems in the same order.
+    """Difference of pass rates and its 95 % interval (difference, low, high), from (passed, samples) of the same
+    problems in the same order.
 
-    Each problem gives one number, its rate after less its rate before, and problems are resampled. The spread of these numbers already holds both the
-    spread between problems and the noise of a few samples a problem; resampling the samples inside each problem as well would count that noise
-    twice and make the interval too wide. Pairing removes how hard each problem is. Raises ValueError where the two do not match.
+    Each problem gives one number, its rate after less its rate before, and problems are resampled. The spread of these
+    numbers already holds both the spread between problems and the noise of a few samples a problem; resampling the
+    samples inside each problem as well would count that noise twice and make the interval too wide. Pairing removes how
+    hard each problem is. Raises ValueError where the two do not match.
     """
     if len(before) != len(after):
         raise ValueError(f"{len(before)} problems before and {len(after)} after")

@@ -1,7 +1,7 @@
 """`cupel status` and `cupel stop`: what runs on this machine, by the status.json that each run keeps fresh.
 
-Invariants: a signal goes only to the process that wrote the status, told from a later one with the same number by its start time; a run whose process is
-gone is never called running.
+Invariants: a signal goes only to the process that wrote the status, told from a later one with the same number by its
+start time; a run whose process is gone is never called running.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ def is_run(folder: Path) -> bool:
 
 
 def find_runs(path: Path | None) -> list[Path]:
-    """The run folder `path`, or the run folders in it (./runs if None), the newest first. Raises UserError if there is none."""
+    """The run folder `path`, or the run folders in it (./runs if None), the newest first. Raises UserError if there is
+    none.
+    """
     folder = Path("runs") if path is None else path.expanduser()
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; " + ("nothing has run from here" if path is None else "give a run folder"))
+        raise UserError(
+            f"{folder}: no such folder; " + ("nothing has run from here" if path is None else "give a run folder")
+        )
     if is_run(folder):
         return [folder]
     runs = [f for f in folder.iterdir() if f.is_dir() and is_run(f)]
@@ -83,7 +87,9 @@ def show(path: Path | None) -> None:
 
 
 def stop(path: Path, wait_s: float) -> int:
-    """Interrupt the run in `path` and wait for its end. Returns 0 once it has ended, 1 if it has not yet. Raises UserError if it does not run."""
+    """Interrupt the run in `path` and wait for its end. Returns 0 once it has ended, 1 if it has not yet. Raises
+    UserError if it does not run.
+    """
     folder = path.expanduser()
     if not folder.is_dir() or not is_run(folder):
         raise UserError(f"{folder} is not a run folder")

@@ -1,8 +1,9 @@
-"""APPS, as its folders (question.txt, input_output.json, solutions.json, metadata.json, starter_code.py) or in the columns of the hub's data set.
+"""APPS, as its folders (question.txt, input_output.json, solutions.json, metadata.json, starter_code.py) or in the
+columns of the hub's data set.
 
-APPS has no public tests: the first one is made public where there are more. Answers on standard output are compared by tokens, as APPS does. In tasks
-with a function, answers from Codewars are wrapped in a list of one, which is taken off, and names of `typing` are imported. A problem without tests, of which APPS has some, is left
-out and counted in the log.
+APPS has no public tests: the first one is made public where there are more. Answers on standard output are compared by
+tokens, as APPS does. In tasks with a function, answers from Codewars are wrapped in a list of one, which is taken off,
+and names of `typing` are imported. A problem without tests, of which APPS has some, is left out and counted in the log.
 """
 
 from __future__ import annotations

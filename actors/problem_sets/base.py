@@ -1,7 +1,9 @@
-"""Problem sets by name. A set `KIND:REST` is read by the file KIND.py of this folder; a path that ends in .jsonl is in Cupel's own form.
+"""Problem sets by name. A set `KIND:REST` is read by the file KIND.py of this folder; a path that ends in .jsonl is in
+Cupel's own form.
 
-A file of this folder that reads a set has `load(rest) -> list[Problem]` and `FORM`, one line on what REST is. Invariants: a set that is returned
-has problems, no id twice, and tests for every problem; everything else is told with the file and the line.
+A file of this folder that reads a set has `load(rest) -> list[Problem]` and `FORM`, one line on what REST is.
+Invariants: a set that is returned has problems, no id twice, and tests for every problem; everything else is told with
+the file and the line.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ class ProblemSet(Protocol):
 def kinds() -> list[str]:
     """Names of the kinds of problem sets there are."""
     folder = Path(__file__).parent
-    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg and module.name not in _NOT_SETS)
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules([str(folder)])
+        if not module.ispkg and module.name not in _NOT_SETS
+    )
 
 
 def forms() -> list[str]:
@@ -43,7 +49,9 @@ def forms() -> list[str]:
 
 
 def load(name: str, limit: int | None = None) -> list[Problem]:
-    """The problems of the set `name`, in its order, at most `limit`. Raises UserError; for an unknown name it lists what exists."""
+    """The problems of the set `name`, in its order, at most `limit`. Raises UserError; for an unknown name it lists
+    what exists.
+    """
     kind, colon, rest = name.partition(":")
     if kind in kinds() and (colon or not Path(name).exists()):
         problems = _module(kind).load(rest)
@@ -52,7 +60,9 @@ def load(name: str, limit: int | None = None) -> list[Problem]:
 
         problems = jsonl.load(name)
     elif Path(name).exists():
-        raise UserError(f"problem set {name}: a file of problems ends in .jsonl; say what another kind is, like mbpp:{name} or apps:{name}")
+        raise UserError(
+            f"problem set {name}: a file of problems ends in .jsonl; say what another kind is, like mbpp:{name} or apps:{name}"
+        )
     else:
         raise UserError(f"problem set {name!r} is not known; there are:\n" + "\n".join(forms()))
     _refuse_twins(name, problems)

@@ -1,9 +1,10 @@
 """MBPP, in the columns of the hub's data set or in the mxeval form; which of the two a row is, its columns tell.
 
-hub: task_id, text or prompt, code, test_list, test_setup_code or test_imports. The first assert is public and is shown in the prompt, as the function's
-name is told nowhere else; the others are private. challenge_test_list is not used, as in MBPP's own evaluation.
-mxeval: task_id, prompt (signature and docstring), canonical_solution, entry_point, test (`check(candidate)`). Its docstring shows all tests.
-`mbpp:PATH#train` keeps one of MBPP's usual parts, by task number: few_shot 1-10, test 11-510, validation 511-600, train 601-974.
+hub: task_id, text or prompt, code, test_list, test_setup_code or test_imports. The first assert is public and is shown
+in the prompt, as the function's name is told nowhere else; the others are private. challenge_test_list is not used, as
+in MBPP's own evaluation. mxeval: task_id, prompt (signature and docstring), canonical_solution, entry_point, test
+(`check(candidate)`). Its docstring shows all tests. `mbpp:PATH#train` keeps one of MBPP's usual parts, by task number:
+few_shot 1-10, test 11-510, validation 511-600, train 601-974.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def _hub(where: str, number: int, row: dict[str, Any]) -> Problem:
     tests = row.get("test_list")
     text = row.get("text") or row.get("prompt")
     if not isinstance(tests, list) or not isinstance(text, str):
-        raise UserError(f"{where}: neither hub columns (text, code, test_list) nor mxeval's (prompt, canonical_solution, test)")
+        raise UserError(
+            f"{where}: neither hub columns (text, code, test_list) nor mxeval's (prompt, canonical_solution, test)"
+        )
     setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
     codes = [{"code": f"{setup}\n{test}" if setup else test} for test in tests]
     name = entry_point(tests[0], row.get("code") or "") if tests else None
@@ -85,7 +88,9 @@ def _mxeval(where: str, number: int, row: dict[str, Any]) -> Problem:
 def entry_point(test: str, code: str) -> str | None:
     """The function of `code` that the assert `test` calls first; None where neither says."""
     try:
-        called = [n.func.id for n in ast.walk(ast.parse(test)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        called = [
+            n.func.id for n in ast.walk(ast.parse(test)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        ]
         defined = {n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     except (SyntaxError, ValueError, RecursionError):
         return None

@@ -16,5 +16,7 @@ _FOLDER = Path(__file__).parent / "starter"
 def load(rest: str) -> list[Problem]:
     """The half `rest`, or both if it is empty. Raises UserError for another half."""
     if rest and rest not in HALVES:
-        raise UserError(f"problem set 'starter:{rest}': the starter problems have the halves starter:train and starter:held_out")
+        raise UserError(
+            f"problem set 'starter:{rest}': the starter problems have the halves starter:train and starter:held_out"
+        )
     return [problem for half in ([rest] if rest else HALVES) for problem in load_problems(_FOLDER / f"{half}.jsonl")]

@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: a live panel on a terminal, one plain line a step elsewhere.
 
-Invariants: what shows is what was given last; a part that has said nothing shows nothing; showing never raises into the run.
+Invariants: what shows is what was given last; a part that has said nothing shows nothing; showing never raises into the
+run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -31,14 +33,16 @@ def sparkline(values: list[float], width: int) -> str:
         return ""
     if len(values) > width:
         cuts = [round(i * len(values) / width) for i in range(width + 1)]
-        values = [_mean(values[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+        values = [_mean(values[a:b]) for a, b in pairwise(cuts)]
     finite = [v for v in values if math.isfinite(v)]
     if not finite:
         return " " * len(values)
     low, high = min(finite), max(finite)
     if high == low:
         return "".join(_BARS[3] if math.isfinite(v) else " " for v in values)
-    return "".join(_BARS[round((v - low) / (high - low) * (len(_BARS) - 1))] if math.isfinite(v) else " " for v in values)
+    return "".join(
+        _BARS[round((v - low) / (high - low) * (len(_BARS) - 1))] if math.isfinite(v) else " " for v in values
+    )
 
 
 def duration(seconds: float) -> str:
@@ -99,7 +103,9 @@ class View:
             self._live.start()
 
     def update(self, state: Mapping[str, Any]) -> None:
-        """Note what parts of the run do or wait for (keys: controller, rollout, executor, buffer, learner, step, policy_version)."""
+        """Note what parts of the run do or wait for (keys: controller, rollout, executor, buffer, learner, step,
+        policy_version).
+        """
         with self._lock:
             self._state.update(state)
 
@@ -132,7 +138,10 @@ class View:
         stream = self._stream if self._stream is not None else sys.stdout
         try:
             print(text, file=stream, flush=True)
-        except (BrokenPipeError, ValueError):  # whoever read it has gone; the run goes on and its log is in the run folder
+        except (
+            BrokenPipeError,
+            ValueError,
+        ):  # whoever read it has gone; the run goes on and its log is in the run folder
             self._stream = _Nowhere()
 
     # The panel ------------------------------------------------------------------------------------------------------
@@ -147,14 +156,24 @@ class View:
         head.add_column(no_wrap=True)
         head.add_column(ratio=1)
         head.add_column(justify="right", no_wrap=True)
-        timing = f"{duration(time.monotonic() - self._started)} elapsed" + (f", {duration(eta)} left" if eta is not None else "")
+        timing = f"{duration(time.monotonic() - self._started)} elapsed" + (
+            f", {duration(eta)} left" if eta is not None else ""
+        )
         head.add_row(
             Text(f"step {done:.0f} / {self._total}", style="bold"),
             ProgressBar(total=max(1, self._total), completed=done),
             Text(timing, style="dim"),
         )
         return Panel(
-            Group(head, Text(""), self._curves(rewards, passing, metrics), Text(""), self._numbers(metrics), Text(""), self._parts(state)),
+            Group(
+                head,
+                Text(""),
+                self._curves(rewards, passing, metrics),
+                Text(""),
+                self._numbers(metrics),
+                Text(""),
+                self._parts(state),
+            ),
             title="cupel",
             title_align="left",
             border_style="dim",
@@ -174,7 +193,11 @@ class View:
         table.add_column(no_wrap=True, justify="right", width=8)
         table.add_column(ratio=1, no_wrap=True)
         width = max(8, self._console.width - 32)
-        table.add_row("reward", Text(_number(metrics.get("reward"), "+.3f"), style="bold"), Text(sparkline(rewards, width), style="yellow"))
+        table.add_row(
+            "reward",
+            Text(_number(metrics.get("reward"), "+.3f"), style="bold"),
+            Text(sparkline(rewards, width), style="yellow"),
+        )
         share = Text(_number(metrics.get("share_passing"), ".1%"), style="bold")
         table.add_row("passing", share, Text(sparkline(passing, width), style="green"))
         return table
@@ -185,7 +208,9 @@ class View:
         for _ in range(columns):
             table.add_column(style="dim", no_wrap=True)
             table.add_column(justify="right", no_wrap=True)
-        staleness = f"{_number(metrics.get('staleness_mean'), '.2f')} (max {_number(metrics.get('staleness_max'), '.0f')})"
+        staleness = (
+            f"{_number(metrics.get('staleness_mean'), '.2f')} (max {_number(metrics.get('staleness_max'), '.0f')})"
+        )
         cells = [
             ("tokens/s", _number(metrics.get("tokens_per_second"), ".0f")),
             ("executions/s", _number(metrics.get("executions_per_second"), ".1f")),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 360, 170
+WIDTH, WIDE, HEIGHT = 360, 800, 170
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 22
 _POINTS = 240  # more than this many steps are averaged
 
@@ -40,7 +41,7 @@ def thinned(points: Sequence[tuple[float, float]], number: int = _POINTS) -> lis
     if len(points) <= number:
         return list(points)
     cuts = [round(i * len(points) / number) for i in range(number + 1)]
-    parts = [points[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [points[a:b] for a, b in pairwise(cuts)]
     return [(sum(x for x, _ in p) / len(p), sum(y for _, y in p) / len(p)) for p in parts]
 
 
@@ -54,13 +55,13 @@ def label(value: float) -> str:
 class _Frame:
     """Axes: where a step and a value lie on the drawing."""
 
-    def __init__(self, xs: tuple[float, float], ys: list[float], height: int = HEIGHT) -> None:
+    def __init__(self, xs: tuple[float, float], ys: list[float], width: int = WIDTH, height: int = HEIGHT) -> None:
         self.x_low, self.x_high = xs if xs[1] > xs[0] else (xs[0] - 0.5, xs[0] + 0.5)
         self.ys = ys
-        self.height = height
+        self.width, self.height = width, height
 
     def x(self, step: float) -> float:
-        return round(LEFT + (step - self.x_low) / (self.x_high - self.x_low) * (WIDTH - LEFT - RIGHT), 1)
+        return round(LEFT + (step - self.x_low) / (self.x_high - self.x_low) * (self.width - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
         low, high = self.ys[0], self.ys[-1]
@@ -70,11 +71,17 @@ class _Frame:
         parts = []
         for value in self.ys:
             y = self.y(value)
-            parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{self.width - RIGHT}" y1="{y}" y2="{y}"/>')
             parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5}" text-anchor="end">{label(value)}</text>')
-        marks = [t for t in ticks(self.x_low, self.x_high, 5) if self.x_low <= t <= self.x_high and t == round(t)]
+        marks = [
+            t
+            for t in ticks(self.x_low, self.x_high, self.width // 60)
+            if self.x_low <= t <= self.x_high and t == round(t)
+        ]
         for step in marks:
-            parts.append(f'<text class="tick" x="{self.x(step)}" y="{self.height - 6}" text-anchor="middle">{step:.0f}</text>')
+            parts.append(
+                f'<text class="tick" x="{self.x(step)}" y="{self.height - 6}" text-anchor="middle">{step:.0f}</text>'
+            )
         return parts
 
 
@@ -98,15 +105,16 @@ def line_chart(series: Series, title: str, colour: str, zero: bool = False) -> M
             f"<title>step {s:.0f}: {v:.4g}</title></circle>"
             for s, v in points
         ]
-    return _svg(parts, title, HEIGHT)
+    return _svg(parts, title, frame)
 
 
 def stacked_chart(steps: Sequence[float], layers: Sequence[tuple[str, str, Sequence[float]]], title: str) -> Markup:
-    """Shares that add up to at most 1 over learner steps; a layer is (name, colour variable, share a step), the lowest first."""
+    """Shares that add up to at most 1 over learner steps; a layer is (name, colour variable, share a step), the lowest
+    first.
+    """
     if not steps:
         return Markup('<p class="none">no values</p>')
-    height = HEIGHT + 40
-    frame = _Frame((steps[0], steps[-1]), [0.0, 0.25, 0.5, 0.75, 1.0], height)
+    frame = _Frame((steps[0], steps[-1]), [0.0, 0.25, 0.5, 0.75, 1.0], WIDE, HEIGHT + 40)
     parts = frame.draw()
     bottom = [0.0] * len(steps)
     xs = list(steps)
@@ -119,11 +127,15 @@ def stacked_chart(steps: Sequence[float], layers: Sequence[tuple[str, str, Seque
             upper = list(zip(xs, top, strict=True))
             lower = list(zip(reversed(xs), reversed(bottom), strict=True))
         shape = " ".join(f"{frame.x(s)},{frame.y(v)}" for s, v in [*upper, *lower])
-        parts.append(f'<polygon class="layer" style="fill:var(--{colour})" points="{shape}"><title>{escape(name)}</title></polygon>')
+        parts.append(
+            f'<polygon class="layer" style="fill:var(--{colour})" points="{shape}"><title>{escape(name)}</title></polygon>'
+        )
         bottom = top
-    return _svg(parts, title, height)
+    return _svg(parts, title, frame)
 
 
-def _svg(parts: list[str], title: str, height: int) -> Markup:
+def _svg(parts: list[str], title: str, frame: _Frame) -> Markup:
     body = "".join(parts)
-    return Markup(f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{body}</svg>')
+    return Markup(
+        f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(title)}">{body}</svg>'
+    )

@@ -1,6 +1,7 @@
 """The report: one HTML page from a run folder, with everything in it; no script, nothing from a network.
 
-Invariants: every text that a model, a problem or a person wrote is escaped; a part that is missing is named, not an error.
+Invariants: every text that a model, a problem or a person wrote is escaped; a part that is missing is named, not an
+error.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ OUTCOMES = (
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of the run folder `run` to `out` (its own report.html if None). Raises UserError if it is no run folder or cannot be written."""
+    """Write the report of the run folder `run` to `out` (its own report.html if None). Raises UserError if it is no run
+    folder or cannot be written.
+    """
     data = read_run(Path(run).expanduser())
     target = data.path / "report.html" if out is None else Path(out).expanduser()
     write_atomically(target, render(data))
@@ -88,7 +91,6 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
         ("algorithm", setting("algorithm", "name")),
         ("steps", f"{steps} of {setting('run', 'steps')}" if setting("run", "steps") is not None else steps),
         ("time", duration(float(seconds)) if isinstance(seconds, int | float) else None),
-        ("policy versions", last.get("policy_version")),
         ("staleness bound", setting("weights", "max_staleness")),
         ("trained on", setting("problems", "train")),
         ("held out", setting("problems", "held_out")),
@@ -97,7 +99,9 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
         ("learning rate", setting("learner", "learning_rate")),
         ("seed", setting("run", "seed")),
     ]
-    return [(what, f"{value:g}" if isinstance(value, float) else str(value)) for what, value in facts if value is not None]
+    return [
+        (what, f"{value:g}" if isinstance(value, float) else str(value)) for what, value in facts if value is not None
+    ]
 
 
 def _result(held_out: Any) -> dict[str, Any] | None:
@@ -122,7 +126,9 @@ def _verdicts(data: RunData) -> dict[str, Any] | None:
     rows = [m for m in data.metrics if isinstance(m.get("share_passing"), int | float)]
     if not rows:
         return None
-    known = [(name, key, colour) for name, key, colour in OUTCOMES if any(isinstance(m.get(key), int | float) for m in rows)]
+    known = [
+        (name, key, colour) for name, key, colour in OUTCOMES if any(isinstance(m.get(key), int | float) for m in rows)
+    ]
     layers = [(name, colour, [float(m.get(key) or 0.0) for m in rows]) for name, key, colour in known]
     chart = stacked_chart([float(m["step"]) for m in rows], layers, "Verdicts over steps")
     return {"chart": chart, "legend": [(name, colour, f"{shares[-1]:.0%}") for name, colour, shares in layers]}
@@ -147,7 +153,7 @@ def _problem(rates: ProblemRates) -> dict[str, Any]:
 def _episode(episode: Episode, strongest: float) -> dict[str, Any]:
     tokens = []
     for token in episode.tokens:
-        strength = round(min(1.0, abs(token.credit) / strongest) * 0.75 + 0.05, 3) if strongest and token.credit else 0.0
+        strength = round(min(1.0, abs(token.credit) / strongest) * 0.6 + 0.05, 3) if strongest and token.credit else 0.0
         parts = [repr(token.text), f"credit {token.credit:+.4f}"]
         if token.log_prob is not None:
             parts.append(f"log-prob {token.log_prob:.3f}")

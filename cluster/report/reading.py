@@ -1,7 +1,7 @@
 """What a run folder holds, read for the report.
 
-Invariants: reading never fails for a part that is missing or damaged: that part is empty and `missing` says so in a line; nothing is read that a report
-does not show, so a long run costs little more than a short one.
+Invariants: reading never fails for a part that is missing or damaged: that part is empty and `missing` says so in a
+line; nothing is read that a report does not show, so a long run costs little more than a short one.
 """
 
 from __future__ import annotations

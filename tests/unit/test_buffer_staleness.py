@@ -48,9 +48,7 @@ class QueueMachine(RuleBasedStateMachine):
         attempts=st.integers(1, 2),
         selection=st.sampled_from(["uniform", "signal"]),
     )
-    def start(
-        self, group_count: int, steps: int, staleness: int, problems: int, attempts: int, selection: str
-    ) -> None:
+    def start(self, group_count: int, steps: int, staleness: int, problems: int, attempts: int, selection: str) -> None:
         self.settings = BufferSettings(
             groups_per_step=group_count,
             broadcast_every=steps,
@@ -90,13 +88,6 @@ class QueueMachine(RuleBasedStateMachine):
         assert not self.replay.put(group)
         del self.outstanding[ticket.group_id]
         self.ready[ticket.group_id] = group
-
-    @precondition(lambda self: self.outstanding)
-    @rule()
-    def put_newest_first(self) -> None:
-        """Old tickets are slow: what the bound is for."""
-        for group_id in sorted(self.outstanding)[1:]:
-            self.finish(self.outstanding[group_id][0])
 
     @precondition(lambda self: self.outstanding)
     @rule(data=st.data())
@@ -140,6 +131,26 @@ class QueueMachine(RuleBasedStateMachine):
         self.steps += 1
         self.taken = []
 
+    @precondition(lambda self: not self.taken)
+    @rule(rounds=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=4), holder=HOLDERS)
+    def run_with_slow_groups(self, rounds: list[tuple[int, int]], holder: str) -> None:
+        """The oldest groups take long while newer ones come in and the learner goes on: what the bound is for."""
+        for slow, most in rounds:
+            self.acquire(10_000, holder)
+            for group_id in sorted(self.outstanding)[slow:]:
+                self.finish(self.outstanding[group_id][0])
+            for _ in range(most):
+                self.it_waits_exactly_where_it_must()
+                if not self.replay.ready():
+                    break
+                self.take()
+                self.commit()
+                self.catch_up()
+
+    def catch_up(self) -> None:
+        while self.version < self.steps // self.settings.broadcast_every:
+            self.advance()
+
     @rule()
     def untake(self) -> None:
         self.replay.untake()
@@ -162,15 +173,22 @@ class QueueMachine(RuleBasedStateMachine):
         self.ready |= {group.group_id: group for group in self.taken}
         self.taken = []
 
-    @rule()
-    def work_everything_off(self) -> None:
+    def teardown(self) -> None:
         """Once all that was handed out is answered and the engines are up to date, a step is always possible."""
-        while self.version < self.steps // self.settings.broadcast_every:
-            self.advance()
-        self.acquire(10_000, "rollout-0")
-        for group_id in sorted(self.outstanding, reverse=True):
-            self.finish(self.outstanding[group_id][0])
-        assert self.taken or self.replay.ready(), self.replay.waiting_for()
+        if not hasattr(self, "replay"):
+            return
+        self.catch_up()
+        if self.taken:
+            self.commit()
+            self.catch_up()
+        for _ in range(4):
+            self.acquire(10_000, "rollout-0")
+            for group_id in sorted(self.outstanding, reverse=True):
+                self.finish(self.outstanding[group_id][0])
+            assert self.replay.ready(), self.replay.waiting_for()
+            self.take()
+            self.commit()
+            self.catch_up()
 
     # What always holds
 

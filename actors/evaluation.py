@@ -1,0 +1,59 @@
+"""Counting passes: every problem sampled a number of times and judged on all its tests.
+
+Invariants: a sample whose judging failed for reasons of ours is left out of the counts, never counted as wrong; the first sample of each problem is
+kept for people to read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from executor.problem import Problem
+from executor.verdict import Outcome, Verdict
+
+Attempt = Callable[[Problem, int], Awaitable[tuple[str, Verdict]]]  # problem, index -> response, verdict
+
+
+@dataclass
+class Evaluation:
+    """Passes and samples by problem at one policy version."""
+
+    policy_version: int
+    seconds: float = 0.0
+    passed: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+    shown: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def pass_rate(self) -> float:
+        """pass@1: the mean over problems of the share of samples that pass."""
+        return sum(self.passed[p] / n for p, n in self.samples.items()) / max(1, len(self.samples))
+
+    def merge(self, other: Evaluation) -> None:
+        """Take in the counts of other problems."""
+        self.passed |= other.passed
+        self.samples |= other.samples
+        self.shown += other.shown
+        self.seconds = max(self.seconds, other.seconds)
+
+
+async def evaluate(problems: Sequence[Problem], samples: int, attempt: Attempt, policy_version: int) -> Evaluation:
+    """Sample each problem `samples` times by `attempt`, all at once; the engine bounds what runs at a time."""
+    started = time.monotonic()
+    evaluation = Evaluation(policy_version)
+
+    async def one(problem: Problem, index: int) -> None:
+        response, verdict = await attempt(problem, index)
+        if verdict.outcome == Outcome.INFRASTRUCTURE:
+            return
+        evaluation.samples[problem.id] = evaluation.samples.get(problem.id, 0) + 1
+        evaluation.passed[problem.id] = evaluation.passed.get(problem.id, 0) + (verdict.outcome == Outcome.PASS)
+        if index == 0:
+            evaluation.shown.append({"problem_id": problem.id, "response": response, "outcome": str(verdict.outcome)})
+
+    await asyncio.gather(*(one(problem, index) for problem in problems for index in range(samples)))
+    evaluation.seconds = time.monotonic() - started
+    return evaluation

@@ -1,0 +1,116 @@
+"""Whole runs with real Ray, real vLLM and the default model, tiny: to the end, killed and resumed, stopped by Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "problems.limit=6",
+    "problems.held_out_limit=3",
+    "evaluation.samples=1",
+    "rollout.samples_per_problem=4",
+    "rollout.max_response_tokens=24",
+    "rollout.worked_examples=0",
+    "learner.groups_per_step=2",
+    "run.checkpoint_every=1",
+    "engine.kv_cache_gib=0.25",
+]
+PATIENCE_S = 420
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cluster", "train", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
+    )
+
+
+def steps(run: Path) -> list[int]:
+    path = run / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for(what: str, condition, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, f"ended with {process.returncode} before {what}:\n{process.communicate()[0]}"
+        assert time.monotonic() < deadline, f"no {what} after {PATIENCE_S} s"
+        time.sleep(0.2)
+
+
+def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still live after `seconds`; a zombie is dead."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(*TINY, "run.steps=4", f"run.directory={tmp_path}", "run.name=run")
+    wait_for("two checkpoints", lambda: (run / "checkpoints" / "step_2").exists(), process)
+    killed = tree(process)
+    for one in killed:
+        one.kill()
+    process.communicate()
+    assert not survivors(killed, 20)
+    before = steps(run)
+    assert before[:2] == [1, 2]
+
+    output = start("--resume", str(run)).communicate(timeout=PATIENCE_S)[0]
+    assert steps(run) == [1, 2, 3, 4], output
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["policy_version"] for row in rows] == [1, 2, 3, 4]
+    assert all(row["staleness_max"] <= 1 for row in rows)
+    assert all(row["probe_difference"] < 0.01 for row in rows)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["status"] == "finished" and summary["steps"] == 4
+    assert summary["held_out"]["problems"] == 3
+    assert (run / "report.html").stat().st_size > 1000
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    checkpoint = run / "checkpoints" / "step_4"
+    assert AutoModelForCausalLM.from_pretrained(checkpoint, local_files_only=True).num_parameters() > 1e8
+    assert AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).eos_token == "<|im_end|>"
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    overrides = ["run.steps=50", "run.checkpoint_every=50", f"run.directory={tmp_path}", "run.name=run"]
+    process = start(*TINY, *overrides)
+    wait_for("a first step", lambda: bool(steps(run)), process)
+    all_of_it = tree(process)
+    for one in all_of_it:  # a terminal sends it to every process of the foreground
+        one.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    output = process.communicate(timeout=90)[0]
+    seconds = time.monotonic() - asked
+    assert process.returncode == 130, output
+    assert "--resume" in output
+    done = steps(run)
+    assert (run / "checkpoints" / f"step_{done[-1]}" / "trainer").is_dir(), output
+    assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
+    assert not survivors(all_of_it, 10)
+    assert seconds < 30, f"stopping took {seconds:.0f} s"
