@@ -26,7 +26,15 @@ _WHOLE_TYPES = {"RecursionError", "MemoryError", "TimeoutError"}
 _IGNORED_SYNTAX_TYPES = {"IndentationError", "TabError"}
 _IGNORED_SYNTAX_TEXTS = ("triple-quoted", "duplicate argument", "import * only allowed at module level")
 # What a program looks like that was cut off in the middle.
-_CUT_OFF_TEXTS = ("was never closed", "unterminated string literal", "expected ':'", "invalid syntax", "unexpected EOF", "comma", "expected an indented block")
+_CUT_OFF_TEXTS = (
+    "was never closed",
+    "unterminated string literal",
+    "expected ':'",
+    "invalid syntax",
+    "unexpected EOF",
+    "comma",
+    "expected an indented block",
+)
 
 
 def blame(outcome: Outcome, error: ErrorInfo | None, program: str, truncated: bool) -> tuple[Blame, int | None]:

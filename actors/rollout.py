@@ -16,8 +16,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from actors.engine.protocol import Completion, Engine, EngineSettings, SamplingSettings
-from actors.evaluation import Evaluation, evaluate
 from actors.episode import Episode, reference_trajectory
+from actors.evaluation import Evaluation, evaluate
 from actors.prompts import extract_program, prompt_ids, reference_response
 from actors.rewards.base import TurnContext
 from actors.rewards.base import load as load_reward
@@ -112,7 +112,9 @@ class RolloutWorker:
         started = time.monotonic()
         prompt = self._prompt(problem)
         sampling = self._settings.sampling
-        episodes = [self._episode(problem, prompt, sampling, "sampled", i) for i in range(self._settings.samples_per_problem)]
+        episodes = [
+            self._episode(problem, prompt, sampling, "sampled", i) for i in range(self._settings.samples_per_problem)
+        ]
         if self._settings.with_greedy:
             greedy = SamplingSettings(temperature=0.0, top_p=1.0, max_tokens=sampling.max_tokens)
             episodes.append(self._episode(problem, prompt, greedy, "greedy", 0))
@@ -122,7 +124,7 @@ class RolloutWorker:
             return
         if self._settings.with_reference and problem.references:
             text = reference_response(problem, self._random.choice(problem.references))
-            ids = self._tokenizer.encode(text, add_special_tokens=False) + [self._tokenizer.eos_token_id]
+            ids = [*self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.eos_token_id]
             trajectories.append(reference_trajectory(problem.id, prompt, ids))
         self._counts["groups"] += 1
         group = Group(

@@ -90,7 +90,12 @@ class House:
         )
         self.learner = (
             ray.remote(Learner)
-            .options(num_cpus=0, num_gpus=self.placement.learner_gpus, max_concurrency=2, runtime_env=_threads(self._learner_threads()))
+            .options(
+                num_cpus=0,
+                num_gpus=self.placement.learner_gpus,
+                max_concurrency=2,
+                runtime_env=_threads(self._learner_threads()),
+            )
             .remote(self._learner_settings(), str(resume) if resume else None)
         )
         self.rollouts = [self.start_rollout(index, policy_version) for index in range(config.rollout.actors)]
@@ -102,7 +107,11 @@ class House:
     def start_rollout(self, index: int, policy_version: int) -> Any:
         """Create rollout actor `index`; its engine starts with its `start` method."""
         config = self.config
-        name = f"rollout-{index}" if self._started_rollouts < config.rollout.actors else f"rollout-{index}-{self._started_rollouts}"
+        name = (
+            f"rollout-{index}"
+            if self._started_rollouts < config.rollout.actors
+            else f"rollout-{index}-{self._started_rollouts}"
+        )
         self._started_rollouts += 1
         loss = load_loss(config.algorithm.name)
         algorithm = loss.Loss(loss.Settings.model_validate(config.algorithm.loss))
@@ -124,7 +133,9 @@ class House:
             algorithm=config.algorithm.name,
             reward=config.algorithm.reward,
             samples_per_problem=config.rollout.samples_per_problem,
-            sampling=SamplingSettings(config.rollout.temperature, config.rollout.top_p, config.rollout.max_response_tokens),
+            sampling=SamplingSettings(
+                config.rollout.temperature, config.rollout.top_p, config.rollout.max_response_tokens
+            ),
             concurrent_groups=config.rollout.concurrent_groups,
             tests=config.rollout.tests,
             worked_examples=config.rollout.worked_examples,

@@ -29,8 +29,12 @@ class RunSection(Section):
     """How long the run is and where it is kept."""
 
     directory: str = Field(default="runs", description="Folder in which run folders are made.")
-    name: str | None = Field(default=None, description="Name of the run folder; made from the date and time if not given.")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of the problem order and of everything random in our hands.")
+    name: str | None = Field(
+        default=None, description="Name of the run folder; made from the date and time if not given."
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="Seed of the problem order and of everything random in our hands."
+    )
     steps: int = Field(default=24, ge=0, description="Learner steps.")
     checkpoint_every: int = Field(default=8, ge=1, description="Learner steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints to keep.")
@@ -50,7 +54,15 @@ class ProblemsSection(Section):
     """What is trained on and what is held out."""
 
     train: str = Field(default="starter:train", description="Problem set or file of problems to train on.")
-    held_out: str | None = Field(default="starter:held_out", description="Problem set or file to evaluate on; null for none.")
+    held_out: str | None = Field(
+        default="starter:held_out", description="Problem set or file to evaluate on; null for none."
+    )
+    max_difficulty: int | None = Field(
+        default=1,
+        ge=1,
+        le=5,
+        description="Train on problems up to this difficulty, and on those without one; null for all.",
+    )
     limit: int | None = Field(default=None, ge=1, description="Use at most this many training problems.")
     held_out_limit: int | None = Field(default=None, ge=1, description="Use at most this many held-out problems.")
 
@@ -58,7 +70,9 @@ class ProblemsSection(Section):
 class AlgorithmSection(Section):
     """What a verdict is worth and what to do about it."""
 
-    name: str = Field(default="rltf", description="An algorithm: a file of this name in actors/rewards and in learner/losses.")
+    name: str = Field(
+        default="rltf", description="An algorithm: a file of this name in actors/rewards and in learner/losses."
+    )
     reward: dict[str, Any] = Field(default_factory=dict, description="Settings of actors/rewards/NAME.py.")
     loss: dict[str, Any] = Field(default_factory=dict, description="Settings of learner/losses/NAME.py.")
 
@@ -81,13 +95,22 @@ class RolloutSection(Section):
     max_turns: Literal[1] = Field(default=1, description="Turns an episode may have; this version trains on one.")
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
-    max_prompt_tokens: int = Field(default=512, ge=8, description="A problem whose prompt is longer is refused at start.")
-    max_response_tokens: int = Field(default=96, ge=1, description="Tokens after which a response is cut off.")
-    concurrent_groups: int = Field(default=16, ge=1, le=4096, description="Groups one rollout actor works on at a time.")
-    worked_examples: int = Field(
-        default=2, ge=0, le=2, description="Solved problems shown before the question; a small model needs them, a large one does not."
+    max_prompt_tokens: int = Field(
+        default=512, ge=8, description="A problem whose prompt is longer is refused at start."
     )
-    tests: Literal["all", "private", "public"] = Field(default="all", description="Tests that the training reward counts.")
+    max_response_tokens: int = Field(default=96, ge=1, description="Tokens after which a response is cut off.")
+    concurrent_groups: int = Field(
+        default=16, ge=1, le=4096, description="Groups one rollout actor works on at a time."
+    )
+    worked_examples: int = Field(
+        default=2,
+        ge=0,
+        le=2,
+        description="Solved problems shown before the question; a small model needs them, a large one does not.",
+    )
+    tests: Literal["all", "private", "public"] = Field(
+        default="all", description="Tests that the training reward counts."
+    )
 
 
 class EngineSection(Section):
@@ -100,7 +123,9 @@ class EngineSection(Section):
     max_sequences: int = Field(default=64, ge=1, le=4096, description="Sequences generated at the same time.")
     kv_cache_gib: float = Field(default=1.0, gt=0, le=1024, description="Memory for keys and values on a CPU, in GiB.")
     gpu_memory_share: float = Field(default=0.6, gt=0, le=1, description="Share of a GPU's memory the engine may take.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of the engine; null for half of the cores.")
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads of the engine; null for half of the cores."
+    )
     start_timeout_s: float = Field(default=600, gt=0, description="Seconds the engine may take to start.")
 
 
@@ -114,8 +139,12 @@ class LearnerSection(Section):
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first moment decay.")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's second moment decay.")
     max_gradient_norm: float = Field(default=1.0, gt=0, description="The gradient is scaled down to this norm.")
-    micro_batch_tokens: int = Field(default=1024, ge=64, description="Tokens of one forward pass; groups share their prompt.")
-    autocast: Literal["bfloat16", "none"] = Field(default="bfloat16", description="Type of matrix products; weights stay float32.")
+    micro_batch_tokens: int = Field(
+        default=1024, ge=64, description="Tokens of one forward pass; groups share their prompt."
+    )
+    autocast: Literal["bfloat16", "none"] = Field(
+        default="bfloat16", description="Type of matrix products; weights stay float32."
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads of the learner; null for every core.")
     step_timeout_s: float = Field(default=1800, gt=0, description="Seconds after which a learner step counts as hung.")
 
@@ -123,11 +152,17 @@ class LearnerSection(Section):
 class WeightsSection(Section):
     """How new weights reach the engines."""
 
-    broadcast_every: int = Field(default=1, ge=1, description="Learner steps between broadcasts; each makes a policy version.")
-    max_staleness: int = Field(default=1, ge=0, le=1024, description="Policy versions that training may lag behind; 0 = synchronous.")
+    broadcast_every: int = Field(
+        default=1, ge=1, description="Learner steps between broadcasts; each makes a policy version."
+    )
+    max_staleness: int = Field(
+        default=1, ge=0, le=1024, description="Policy versions that training may lag behind; 0 = synchronous."
+    )
     transport: Literal["shared_memory"] = Field(default="shared_memory", description="How weights travel to an engine.")
     probe_tolerance: float = Field(
-        default=0.12, gt=0, description="Largest mean |difference| of log-probabilities between learner and engine after a broadcast."
+        default=0.12,
+        gt=0,
+        description="Largest mean |difference| of log-probabilities between learner and engine after a broadcast.",
     )
     timeout_s: float = Field(default=120, gt=0, description="Seconds one broadcast may take.")
 
@@ -135,12 +170,15 @@ class WeightsSection(Section):
 class BufferSection(Section):
     """The replay buffer."""
 
-    kind: Literal["queue", "online"] = Field(default="queue", description="queue: each group once; online: RLTF's pool, drawn from again.")
+    kind: Literal["queue", "online"] = Field(
+        default="queue", description="queue: each group once; online: RLTF's pool, drawn from again."
+    )
     capacity: int = Field(default=64, ge=1, description="Groups the online pool holds.")
     refresh_every: int = Field(default=1, ge=1, description="Learner steps between refreshes of the online pool.")
     max_attempts: int = Field(default=3, ge=1, description="Tries at a group before its place goes to another problem.")
     selection: Literal["uniform", "signal"] = Field(
-        default="uniform", description="uniform: every problem in turn; signal: problems without mixed outcomes come less often."
+        default="uniform",
+        description="uniform: every problem in turn; signal: problems without mixed outcomes come less often.",
     )
 
 
@@ -161,7 +199,9 @@ class EvaluationSection(Section):
 class RaySection(Section):
     """The Ray cluster."""
 
-    address: str | None = Field(default=None, description="Address of a running cluster; null starts one on this machine.")
+    address: str | None = Field(
+        default=None, description="Address of a running cluster; null starts one on this machine."
+    )
     dashboard: bool = Field(default=False, description="Start Ray's dashboard with a local cluster.")
     dashboard_port: int = Field(default=8265, ge=1024, le=65535, description="Port of that dashboard.")
     object_store_mib: int = Field(default=256, ge=80, description="Object store of a local cluster, in MiB.")
@@ -172,7 +212,9 @@ class Config(Section):
 
     run: RunSection = Field(default_factory=RunSection, description="How long the run is and where it is kept.")
     model: ModelSection = Field(default_factory=ModelSection, description="The policy.")
-    problems: ProblemsSection = Field(default_factory=ProblemsSection, description="What is trained on and what is held out.")
+    problems: ProblemsSection = Field(
+        default_factory=ProblemsSection, description="What is trained on and what is held out."
+    )
     algorithm: AlgorithmSection = Field(default_factory=AlgorithmSection, description="What a verdict is worth.")
     rollout: RolloutSection = Field(default_factory=RolloutSection, description="How episodes are generated.")
     engine: EngineSection = Field(default_factory=EngineSection, description="The inference engine.")

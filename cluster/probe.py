@@ -34,16 +34,23 @@ class ProbeResult:
                 f"log-probabilities differ by {self.mean_difference:.3f} on average (at most {tolerance:.3f} allowed; "
                 f"largest {self.max_difference:.2f})"
             )
-        if self.slope is not None and self.slope_error is not None:
-            if self.slope + STANDARD_ERRORS * self.slope_error < SLOPE_BOUND:
-                return f"the engine's log-probabilities moved {self.slope:.2f} times as far as the learner's, where 1 is right"
+        if (
+            self.slope is not None
+            and self.slope_error is not None
+            and self.slope + STANDARD_ERRORS * self.slope_error < SLOPE_BOUND
+        ):
+            return (
+                f"the engine's log-probabilities moved {self.slope:.2f} times as far as the learner's, where 1 is right"
+            )
         return None
 
 
 Scores = Sequence[Sequence[float]]
 
 
-def compare(learner: Scores, engine: Scores, learner_before: Scores | None = None, engine_before: Scores | None = None) -> ProbeResult:
+def compare(
+    learner: Scores, engine: Scores, learner_before: Scores | None = None, engine_before: Scores | None = None
+) -> ProbeResult:
     """Hold the engine's log-probabilities of the probe's tokens against the learner's, and their change against its change.
 
     Raises ValueError if the two sides scored different numbers of tokens.

@@ -21,9 +21,9 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from actors.engine.protocol import SamplingSettings
 from actors.evaluation import Evaluation
-from actors.problem_sets.base import load as load_problems
 from cluster import machine
 from cluster.actors import House, connect
+from cluster.chosen_problems import chosen_problems
 from cluster.config import Config, dump_config
 from cluster.dashboards.terminal import View
 from cluster.held_out import summarise
@@ -54,9 +54,7 @@ class Stopped(Exception):
 
 def train(config: Config, resume: Path | None = None) -> int:
     """Run `config` to its end, or go on with the run in `resume`. Returns the exit code. Raises UserError for a person's mistake."""
-    problems = load_problems(config.problems.train, config.problems.limit)
-    held_out = load_problems(config.problems.held_out, config.problems.held_out_limit) if config.problems.held_out else []
-    _disjoint(problems, held_out)
+    problems, held_out = chosen_problems(config)
     model = resolve_model(config.model.name, config.model.cache)
     machine.check(config, model)
     folder = RunFolder.open(resume) if resume else RunFolder.create(config.run.directory, config.run.name)
@@ -67,17 +65,18 @@ def train(config: Config, resume: Path | None = None) -> int:
         return asyncio.run(Controller(config, folder, model, problems, held_out, resumed=resume is not None).run())
 
 
-def _disjoint(problems: list[Problem], held_out: list[Problem]) -> None:
-    shared = {p.id for p in problems} & {p.id for p in held_out}
-    if shared:
-        raise UserError(f"problems.train and problems.held_out share {len(shared)} problems, {sorted(shared)[0]!r} among them")
-
-
 class Controller:
     """One run."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, model: Path, problems: list[Problem], held_out: list[Problem], *, resumed: bool
+        self,
+        config: Config,
+        folder: RunFolder,
+        model: Path,
+        problems: list[Problem],
+        held_out: list[Problem],
+        *,
+        resumed: bool,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -144,7 +143,9 @@ class Controller:
         finally:
             if status == "failed":
                 with contextlib.suppress(OSError):
-                    self._folder.write_json("summary.json", {"status": "failed", "steps": self._step, "seconds": self._seconds()})
+                    self._folder.write_json(
+                        "summary.json", {"status": "failed", "steps": self._step, "seconds": self._seconds()}
+                    )
             self._view.close()
             self._metrics.close()
             await self._shutdown()
@@ -157,7 +158,9 @@ class Controller:
 
     async def _start(self) -> None:
         self._house.build(self._version, self._checkpoint)
-        starting = {f"rollout actor {i} (starting vLLM)": actor.start.remote() for i, actor in enumerate(self._house.rollouts)}
+        starting = {
+            f"rollout actor {i} (starting vLLM)": actor.start.remote() for i, actor in enumerate(self._house.rollouts)
+        }
         starting["learner"] = self._house.learner.ready.remote()
         starting["buffer"] = self._house.buffer.gauges.remote()
         starting |= {f"executor {i}": actor.ping.remote() for i, actor in enumerate(self._house.executors)}
@@ -200,9 +203,14 @@ class Controller:
             await self._evaluating  # it must end under the weights that it began with
         version = self._version + 1
         started = time.monotonic()
-        self._source = await self._wait(self._house.learner.publish.remote(version), "the learner's weights", self._config.weights.timeout_s)
+        self._source = await self._wait(
+            self._house.learner.publish.remote(version), "the learner's weights", self._config.weights.timeout_s
+        )
         await self._all(
-            {f"weights on rollout actor {i}": a.update_weights.remote(self._source, version) for i, a in enumerate(self._house.rollouts)},
+            {
+                f"weights on rollout actor {i}": a.update_weights.remote(self._source, version)
+                for i, a in enumerate(self._house.rollouts)
+            },
             self._config.weights.timeout_s,
         )
         self._version = version
@@ -220,7 +228,10 @@ class Controller:
         learner, *engines = await self._all(
             {
                 "the learner's probe": self._house.learner.score.remote(self._probe),
-                **{f"the probe of rollout actor {i}": a.score.remote(self._probe) for i, a in enumerate(self._house.rollouts)},
+                **{
+                    f"the probe of rollout actor {i}": a.score.remote(self._probe)
+                    for i, a in enumerate(self._house.rollouts)
+                },
             },
             self._config.weights.timeout_s,
         )
@@ -231,7 +242,9 @@ class Controller:
             result = compare(learner, engine, before[0] if known else None, before[1][index] if known else None)  # type: ignore[index]
             complaint = result.complaint(self._config.weights.probe_tolerance)
             if complaint:
-                raise UserError(f"rollout actor {index} does not hold the learner's weights (policy version {self._version}): {complaint}")
+                raise UserError(
+                    f"rollout actor {index} does not hold the learner's weights (policy version {self._version}): {complaint}"
+                )
             if worst is None or result.mean_difference > worst.mean_difference:
                 worst = result
         self._probe_scores = (learner, engines)
@@ -266,7 +279,10 @@ class Controller:
             self._watch(index, actor)
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline and self._step < self._config.run.steps:
-            if all(gauges["groups_under_way"] for gauges in await self._gather([a.gauges.remote() for a in self._house.rollouts])):
+            if all(
+                gauges["groups_under_way"]
+                for gauges in await self._gather([a.gauges.remote() for a in self._house.rollouts])
+            ):
                 return
             await asyncio.sleep(0.1)
 
@@ -292,9 +308,15 @@ class Controller:
             await self._house.buffer.release.remote(None)
             actor = self._house.rollouts[index] = self._house.start_rollout(index, self._version)
             self._probe_scores = None
-            await self._bounded(actor.start.remote(), f"rollout actor {index} (starting vLLM)", self._config.engine.start_timeout_s)
+            await self._bounded(
+                actor.start.remote(), f"rollout actor {index} (starting vLLM)", self._config.engine.start_timeout_s
+            )
             if self._source is not None:
-                await self._bounded(actor.update_weights.remote(self._source, self._version), "its weights", self._config.weights.timeout_s)
+                await self._bounded(
+                    actor.update_weights.remote(self._source, self._version),
+                    "its weights",
+                    self._config.weights.timeout_s,
+                )
             self._watch(index, actor)
 
     async def _end_rollouts(self) -> None:
@@ -321,7 +343,9 @@ class Controller:
         count = len(self._house.rollouts)
         parts = await self._all(
             {
-                f"evaluation {label}, rollout actor {i}": actor.evaluate.remote(self._held_out[i::count], settings.samples, sampling)
+                f"evaluation {label}, rollout actor {i}": actor.evaluate.remote(
+                    self._held_out[i::count], settings.samples, sampling
+                )
                 for i, actor in enumerate(self._house.rollouts)
             },
             3600,
@@ -330,7 +354,9 @@ class Controller:
         for part in parts[1:]:
             whole.merge(part)
         self._folder.write_json(f"evaluation_{label}.json", vars(whole))
-        self._say(f"held-out pass@1 {label} training: {whole.pass_rate:.3f} ({len(whole.samples)} problems, {whole.seconds:.0f} s)")
+        self._say(
+            f"held-out pass@1 {label} training: {whole.pass_rate:.3f} ({len(whole.samples)} problems, {whole.seconds:.0f} s)"
+        )
         return whole
 
     # Waiting --------------------------------------------------------------------------------------------------------
@@ -363,7 +389,9 @@ class Controller:
                 await self._replace_lost()
                 await self._heartbeat(", ".join(futures[f] for f in pending), started)
                 if pending and time.monotonic() - started > timeout_s:
-                    raise UserError(f"gave up after {timeout_s:.0f} s waiting for: {', '.join(futures[f] for f in pending)}")
+                    raise UserError(
+                        f"gave up after {timeout_s:.0f} s waiting for: {', '.join(futures[f] for f in pending)}"
+                    )
         finally:
             stop.cancel()
         return [future.result() for future in futures]
@@ -427,12 +455,16 @@ class Controller:
         write_report(self._folder.path)
         if "held_out" in summary:
             h = summary["held_out"]
-            self._say(f"held-out pass@1 before {h['before']:.3f}, after {h['after']:.3f} ({h['problems']} problems x {h['samples']} samples)")
+            self._say(
+                f"held-out pass@1 before {h['before']:.3f}, after {h['after']:.3f} ({h['problems']} problems x {h['samples']} samples)"
+            )
             self._say(f"difference {h['difference']:+.3f}, 95 % interval [{h['low']:+.3f}, {h['high']:+.3f}]")
         if status == "stopped":
             self._say(f"stopped at step {self._step}; go on with: cupel train --resume {self._folder.path}")
         else:
-            self._say(f"finished {self._step} steps in {self._seconds():.0f} s; open {self._folder.path / 'report.html'}")
+            self._say(
+                f"finished {self._step} steps in {self._seconds():.0f} s; open {self._folder.path / 'report.html'}"
+            )
 
     async def _shutdown(self) -> None:
         """End every process of the run, politely where there is time."""
@@ -460,7 +492,11 @@ class Controller:
     @staticmethod
     def _explain(error: BaseException) -> str:
         """One line on what broke."""
-        cause = error.cause if isinstance(error, RayTaskError) and isinstance(getattr(error, "cause", None), Exception) else error
+        cause = (
+            error.cause
+            if isinstance(error, RayTaskError) and isinstance(getattr(error, "cause", None), Exception)
+            else error
+        )
         lines = [line for line in str(cause).strip().splitlines() if line.strip()]
         return f"{type(cause).__name__}: {lines[-1].strip() if lines else 'no message'}"[:400]
 

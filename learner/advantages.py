@@ -13,7 +13,9 @@ def centred(rewards: Sequence[float]) -> list[float]:
     return [reward - mean for reward in rewards]
 
 
-def group_relative(rewards: Sequence[float], std: Literal["sample", "population", "none"] = "sample", eps: float = 1e-6) -> list[float]:
+def group_relative(
+    rewards: Sequence[float], std: Literal["sample", "population", "none"] = "sample", eps: float = 1e-6
+) -> list[float]:
     """A_i = (R_i - mean(R)) / (std(R) + eps) (GRPO, arXiv 2402.03300); the paper leaves the kind of deviation open."""
     values = centred(rewards)
     if std == "none" or len(rewards) < 2:

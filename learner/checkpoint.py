@@ -70,7 +70,9 @@ def save(
     except (OSError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise UserError(f"checkpoint {target} could not be written: {reason}; older checkpoints are untouched") from None
+        raise UserError(
+            f"checkpoint {target} could not be written: {reason}; older checkpoints are untouched"
+        ) from None
     for old in steps_of(checkpoints)[:-keep]:
         shutil.rmtree(folder_of(checkpoints, old), ignore_errors=True)
     return target

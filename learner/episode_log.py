@@ -11,7 +11,10 @@ from learner.packing import WeightedTrajectory
 
 
 def write_episodes(
-    path: Path, step: int, batch: Sequence[tuple[Group, Sequence[WeightedTrajectory]]], decode: Callable[[list[int]], str]
+    path: Path,
+    step: int,
+    batch: Sequence[tuple[Group, Sequence[WeightedTrajectory]]],
+    decode: Callable[[list[int]], str],
 ) -> None:
     """Write one line a sampled episode of the batch; the file appears whole."""
     lines = []

@@ -68,7 +68,9 @@ class Policy:
         hidden = self.module.base_model(
             input_ids=token_ids, position_ids=positions, attention_mask=mask, use_cache=False
         ).last_hidden_state
-        return self.module.get_output_embeddings()(hidden[0, predictors])
+        head = self.module.get_output_embeddings()
+        assert head is not None, "a causal language model has an output head"
+        return head(hidden[0, predictors])
 
     def state_for_engine(self, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
         """Every parameter once, in `dtype`; a tied output head is left out, as in the checkpoint."""

@@ -92,7 +92,13 @@ class Learner:
         started = time.monotonic()
         # Groups are weighed whole, since a baseline looks at all of a group; what is trained on is decided by the loss mask.
         batch = [
-            (group, [WeightedTrajectory(t, a) for t, a in zip(group.trajectories, self._loss.advantages(group), strict=True)])
+            (
+                group,
+                [
+                    WeightedTrajectory(t, a)
+                    for t, a in zip(group.trajectories, self._loss.advantages(group), strict=True)
+                ],
+            )
             for group in groups
         ]
         trained = [[m for m in members if m.trajectory.role != "greedy"] for _, members in batch]
@@ -123,7 +129,10 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         write_episodes(self._folder / "trajectories" / f"step_{step:06d}.jsonl", step, batch, self._tokenizer.decode)
         metrics = batch_metrics(groups, policy_version)
-        metrics |= {name.removesuffix("_sum"): value / batch_tokens if name.endswith("_sum") else value for name, value in sums.items()}
+        metrics |= {
+            name.removesuffix("_sum"): value / batch_tokens if name.endswith("_sum") else value
+            for name, value in sums.items()
+        }
         metrics |= {
             "gradient_norm": float(norm),
             "learning_rate": rate,

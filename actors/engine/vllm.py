@@ -27,7 +27,6 @@ os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
-import torch
 from safetensors import safe_open
 from vllm import SamplingParams
 from vllm.config import WeightTransferConfig
@@ -85,7 +84,8 @@ class SharedMemoryTransfer(WeightTransferEngine[SharedMemoryInitInfo, SharedMemo
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
         """Load every tensor of the file."""
         with safe_open(update_info.path, framework="pt") as tensors:
-            self.model.load_weights((name, tensors.get_tensor(name)) for name in tensors.keys())  # noqa: SIM118
+            weights = ((name, tensors.get_tensor(name)) for name in tensors.keys())  # noqa: SIM118
+            self.model.load_weights(weights)  # type: ignore[operator]
 
     def finish_weight_update(self) -> None:
         """Put the new parameters in place, packed copies included."""
@@ -213,8 +213,8 @@ class VllmEngine:
             raise EngineError(f"the engine failed to score a probe: {type(error).__name__}: {error}") from error
         if output is None or output.prompt_logprobs is None:
             raise EngineError("the engine returned no log-probabilities for a probe")
-        rows = output.prompt_logprobs[1:]
-        return [row[token].logprob for row, token in zip(rows, token_ids[1:], strict=True) if row is not None]
+        rows = output.prompt_logprobs[1:] if output.prompt_logprobs else []
+        return [row[token].logprob for row, token in zip(rows, token_ids[1:], strict=True) if row]
 
     async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
         async with self._update_lock:

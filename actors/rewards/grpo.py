@@ -15,7 +15,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["pass", "share"] = Field(default="pass", description="pass: 1 or 0; share: the share of tests passed.")
+    kind: Literal["pass", "share"] = Field(
+        default="pass", description="pass: 1 or 0; share: the share of tests passed."
+    )
 
 
 class Reward:

@@ -38,7 +38,8 @@ class Settings(BaseModel):
     fine: bool = Field(default=True, description="Penalty on the tokens of the line that failed.")
     fine_value: float = Field(default=-0.3, ge=-1, le=0, description="The penalty of a span; never above 0.")
     adaptive_mode: Literal["sum", "replace"] = Field(
-        default="sum", description="sum: coarse and adaptive add up (the paper); replace: adaptive takes a failure's place (the released code)."
+        default="sum",
+        description="sum: coarse and adaptive add up (the paper); replace: adaptive takes a failure's place (the released code).",
     )
 
 

@@ -262,10 +262,7 @@ def assimilate(old: Any, new: Any) -> None:
             old.pop()
         for i in range(len(old), len(new)):
             old.append(new[i])
-    elif isinstance(old, dict) and type(old).__module__ in ("builtins", "collections"):
-        old.clear()
-        old.update(new)
-    elif type(old) is set:
+    elif (isinstance(old, dict) and type(old).__module__ in ("builtins", "collections")) or type(old) is set:
         old.clear()
         old.update(new)
 

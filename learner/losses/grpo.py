@@ -16,13 +16,18 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    std: Literal["sample", "population", "none"] = Field(default="sample", description="Deviation that rewards are divided by.")
+    std: Literal["sample", "population", "none"] = Field(
+        default="sample", description="Deviation that rewards are divided by."
+    )
     eps: float = Field(default=1e-6, gt=0, description="Added to the deviation.")
     clip_low: float = Field(default=0.2, gt=0, lt=1, description="The ratio is clipped below 1 - clip_low.")
     clip_high: float = Field(default=0.2, gt=0, description="The ratio is clipped above 1 + clip_high.")
-    importance_cap: float = Field(default=2.0, ge=0, description="Cap of truncated importance sampling; 0 turns it off.")
+    importance_cap: float = Field(
+        default=2.0, ge=0, description="Cap of truncated importance sampling; 0 turns it off."
+    )
     normalise: Literal["token", "sequence"] = Field(
-        default="sequence", description="sequence: mean over trajectories of token means (the paper); token: mean over all tokens (DAPO)."
+        default="sequence",
+        description="sequence: mean over trajectories of token means (the paper); token: mean over all tokens (DAPO).",
     )
 
 
@@ -36,7 +41,11 @@ class Loss:
         self._settings = settings
 
     def advantages(self, group: Group) -> list[list[float]]:
-        rewards = iter(group_relative([t.reward for t in group.sampled], self._settings.std, self._settings.eps) if group.sampled else [])
+        rewards = iter(
+            group_relative([t.reward for t in group.sampled], self._settings.std, self._settings.eps)
+            if group.sampled
+            else []
+        )
         values = [next(rewards) if t.role == "sampled" else 0.0 for t in group.trajectories]
         return [[value * m for m in t.loss_mask] for value, t in zip(values, group.trajectories, strict=True)]
 

@@ -27,12 +27,19 @@ class Settings(BaseModel):
         description="What a reward is compared with: the group's mean, the best earlier program for the problem (the paper), the newest greedy "
         "one (the released code), nothing. Without an earlier program the group's mean serves.",
     )
-    mode: Literal["paper", "code"] = Field(default="paper", description="paper: the published equations; code: the released training code.")
-    alpha_cap: float = Field(default=8.0, ge=1, description="Largest weight of a span's tokens, T / (E - S) uncapped.")
-    supervised_weight: float = Field(default=0.0, ge=0, description="Weight of cross-entropy on reference programs; 0 leaves it out.")
-    importance_cap: float = Field(default=2.0, ge=0, description="Cap of truncated importance sampling; 0 turns it off.")
+    mode: Literal["paper", "code"] = Field(
+        default="paper", description="paper: the published equations; code: the released training code."
+    )
+    alpha_cap: float = Field(default=4.0, ge=1, description="Largest weight of a span's tokens, T / (E - S) uncapped.")
+    supervised_weight: float = Field(
+        default=0.0, ge=0, description="Weight of cross-entropy on reference programs; 0 leaves it out."
+    )
+    importance_cap: float = Field(
+        default=2.0, ge=0, description="Cap of truncated importance sampling; 0 turns it off."
+    )
     normalise: Literal["token", "sequence"] = Field(
-        default="token", description="token: divide by all tokens of the batch; sequence: mean over trajectories of token means."
+        default="token",
+        description="token: divide by all tokens of the batch; sequence: mean over trajectories of token means.",
     )
 
 
@@ -41,7 +48,9 @@ def alpha(length: int, start: int, end: int, cap: float) -> float:
     return min(length / (end - start), cap)
 
 
-def paper_credit(relative: float, length: int, spans: Sequence[tuple[int, int, float]], alpha_cap: float) -> list[float]:
+def paper_credit(
+    relative: float, length: int, spans: Sequence[tuple[int, int, float]], alpha_cap: float
+) -> list[float]:
     """Credit of each of `length` tokens: the relative reward, plus alpha * R_fine where a span `(start, end, R_fine)` lies."""
     credit = [relative] * length
     for start, end, value in spans:
@@ -52,7 +61,11 @@ def paper_credit(relative: float, length: int, spans: Sequence[tuple[int, int, f
 
 
 def code_credit(
-    relative: float, length: int, spans: Sequence[tuple[int, int, float]], critic: Sequence[float] | None = None, fine_type: Literal[0, 1] = 1
+    relative: float,
+    length: int,
+    spans: Sequence[tuple[int, int, float]],
+    critic: Sequence[float] | None = None,
+    fine_type: Literal[0, 1] = 1,
 ) -> list[float]:
     """Credit as the released code computes it: q * (R - R_base + fine) for type 1, q * (R - R_base) + fine for type 0.
 

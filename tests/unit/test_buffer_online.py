@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -150,7 +149,7 @@ def test_groups_too_old_neither_come_nor_crowd_out_fresh_ones() -> None:
     assert replay.take()[0].issued_version == 1
 
 
-@hypothesis_settings(max_examples=80, deadline=None)
+@hypothesis_settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_draws_are_fresh_never_starve_and_survive_a_restart(data: st.DataObject) -> None:
     draw = data.draw
@@ -176,32 +175,26 @@ def test_draws_are_fresh_never_starve_and_survive_a_restart(data: st.DataObject)
         while not replay.ready():  # never starved once what is slow is done
             assert slow, replay.waiting_for()
             assert replay.put(answer(slow.pop()))
+        saved = replay.state_dict()
+        batch = replay.take()
+        assert len({*ids(batch)}) == settings.groups_per_step
+        assert all(version - group.issued_version <= settings.max_staleness for group in batch)
         if draw(st.booleans()):
-            saved = json.loads(json.dumps(replay.state_dict()))
-            batch = ids(replay.take())
+            replay.untake()
+            assert ids(replay.take()) == ids(batch)
+        if draw(st.booleans()):
             if draw(st.booleans()):
-                replay.untake()
-                assert ids(replay.take()) == batch
-            if draw(st.booleans()):
-                saved = json.loads(json.dumps(replay.state_dict()))  # the batch counts as not taken
+                saved = replay.state_dict()  # the batch counts as not taken
             replay = Replay(settings, PROBLEMS)
-            replay.load_state_dict(saved)
+            replay.load_state_dict(json.loads(json.dumps(saved)))
             again = replay.acquire(len(slow), "r")
             assert [t.group_id for t in again] == sorted(t.group_id for t in slow)
             slow = again
-            assert ids(replay.take()) == batch
-        else:
-            replay.take()
-        batch_groups = replay.state_dict()["draws"]["blocks"]
-        assert sum(len(block) for block in batch_groups) >= settings.groups_per_step
-        replay.untake()
-        batch_taken = replay.take()
-        assert max(Counter(ids(batch_taken)).values()) == 1
-        assert all(version - group.issued_version <= settings.max_staleness for group in batch_taken)
+            assert ids(replay.take()) == ids(batch)
         replay.commit()
 
 
 def test_a_pool_smaller_than_a_step_is_refused() -> None:
-    with pytest.raises(ValueError, match="capacity=4 cannot fill a step.*groups_per_step=8"):
+    with pytest.raises(ValueError, match=r"capacity=4 cannot fill a step.*groups_per_step=8"):
         BufferSettings(kind="online", capacity=4, groups_per_step=8)
     assert BufferSettings(capacity=4, groups_per_step=8).kind == "queue"
