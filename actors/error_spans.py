@@ -6,6 +6,7 @@ searching texts as the released code does. Invariant: an error whose line is not
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from executor.verdict import ErrorInfo, Outcome
@@ -25,16 +26,16 @@ _WHOLE_TYPES = {"RecursionError", "MemoryError", "TimeoutError"}
 # The reported line is far from the mistake, or the mistake is everywhere.
 _IGNORED_SYNTAX_TYPES = {"IndentationError", "TabError"}
 _IGNORED_SYNTAX_TEXTS = ("triple-quoted", "duplicate argument", "import * only allowed at module level")
-# What a program looks like that was cut off in the middle.
+# What a compiler says, in the last line, of a program that was cut off there.
 _CUT_OFF_TEXTS = (
     "was never closed",
     "unterminated string literal",
     "expected ':'",
     "invalid syntax",
     "unexpected EOF",
-    "comma",
-    "expected an indented block",
+    "forgot a comma",
 )
+_LINE_END = re.compile(r"\r\n?|\n")  # what ends a line of source for Python; str.splitlines knows more
 
 
 def blame(outcome: Outcome, error: ErrorInfo | None, program: str, truncated: bool) -> tuple[Blame, int | None]:
@@ -46,10 +47,11 @@ def blame(outcome: Outcome, error: ErrorInfo | None, program: str, truncated: bo
     if error.type in _WHOLE_TYPES:
         return Blame.WHOLE, None
     if outcome == Outcome.SYNTAX_ERROR:
-        if truncated and any(text in error.message for text in _CUT_OFF_TEXTS):
-            return Blame.WHOLE, None
         if error.type in _IGNORED_SYNTAX_TYPES or any(text in error.message for text in _IGNORED_SYNTAX_TEXTS):
             return Blame.IGNORE, None
+        in_last_line = error.line is not None and error.line >= len(_line_starts(program.rstrip()))
+        if truncated and in_last_line and any(text in error.message for text in _CUT_OFF_TEXTS):
+            return Blame.WHOLE, None
     if error.line is None or line_range(program, error.line) is None:
         return Blame.IGNORE, None
     return Blame.LINE, error.line
@@ -57,13 +59,17 @@ def blame(outcome: Outcome, error: ErrorInfo | None, program: str, truncated: bo
 
 def line_range(program: str, line: int) -> tuple[int, int] | None:
     """Characters of the 1-based line without the blanks around it; None if there is no such line or it is blank."""
-    lines = program.split("\n")
-    if not 1 <= line <= len(lines):
+    starts = [*_line_starts(program), len(program)]
+    if not 1 <= line < len(starts):
         return None
-    text = lines[line - 1]
-    start = sum(len(before) + 1 for before in lines[: line - 1]) + len(text) - len(text.lstrip())
+    text = program[starts[line - 1] : starts[line]]
+    start = starts[line - 1] + len(text) - len(text.lstrip())
     stripped = text.strip()
     return (start, start + len(stripped)) if stripped else None
+
+
+def _line_starts(program: str) -> list[int]:
+    return [0, *(end.end() for end in _LINE_END.finditer(program))]
 
 
 def tokens_in(offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:

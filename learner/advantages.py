@@ -9,7 +9,7 @@ from typing import Literal
 
 def centred(rewards: Sequence[float]) -> list[float]:
     """A_i = R_i - mean(R) (Dr. GRPO, arXiv 2503.20783)."""
-    mean = fmean(rewards)
+    mean = fmean(rewards) if rewards else 0.0
     return [reward - mean for reward in rewards]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from executor.errors import UserError
@@ -67,7 +68,7 @@ def save(
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
         _sync(checkpoints)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise UserError(

@@ -42,6 +42,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -178,21 +179,17 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             detokenize=False,
         )
-        output = None
         try:
-            async for output in self._llm.generate({"prompt_token_ids": prompt_ids}, parameters, request_id):
-                pass
-        except Exception as error:
-            raise EngineError(f"the engine failed on a request: {type(error).__name__}: {error}") from error
+            output = await self._final(prompt_ids, parameters, request_id)
         finally:
             del self._boundaries[request_id]
-        if output is None or not output.finished:
-            raise EngineError(f"the engine ended request {request_id} without a result")
         (sample,) = output.outputs
         token_ids = list(sample.token_ids)
         if sample.logprobs is None or len(sample.logprobs) != len(token_ids):
             raise EngineError(f"the engine returned {len(token_ids)} tokens without their log-probabilities")
-        log_probs = [entry[token].logprob for entry, token in zip(sample.logprobs, token_ids, strict=True)]
+        log_probs = [
+            entry[token].logprob for entry, token in zip(sample.logprobs, token_ids, strict=True) if entry is not None
+        ]
         self._generated_tokens += len(token_ids)
         return Completion(
             token_ids=token_ids,
@@ -203,18 +200,23 @@ class VllmEngine:
 
     async def score(self, token_ids: list[int]) -> list[float]:
         parameters = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False)
-        output = None
-        try:
-            async for output in self._llm.generate(
-                {"prompt_token_ids": token_ids}, parameters, f"p{next(self._numbers)}"
-            ):
-                pass
-        except Exception as error:
-            raise EngineError(f"the engine failed to score a probe: {type(error).__name__}: {error}") from error
-        if output is None or output.prompt_logprobs is None:
+        output = await self._final(token_ids, parameters, f"p{next(self._numbers)}")
+        if output.prompt_logprobs is None:
             raise EngineError("the engine returned no log-probabilities for a probe")
-        rows = output.prompt_logprobs[1:] if output.prompt_logprobs else []
-        return [row[token].logprob for row, token in zip(rows, token_ids[1:], strict=True) if row]
+        rows = output.prompt_logprobs[1:]
+        return [row[token].logprob for row, token in zip(rows, token_ids[1:], strict=True) if row is not None]
+
+    async def _final(self, token_ids: list[int], parameters: SamplingParams, request_id: str) -> RequestOutput:
+        """The finished output of one request."""
+        last: RequestOutput | None = None
+        try:
+            async for output in self._llm.generate({"prompt_token_ids": token_ids}, parameters, request_id):
+                last = output
+        except Exception as error:
+            raise EngineError(f"the engine failed on a request: {type(error).__name__}: {error}") from error
+        if last is None or not last.finished:
+            raise EngineError(f"the engine ended request {request_id} without a result")
+        return last
 
     async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
         async with self._update_lock:

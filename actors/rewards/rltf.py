@@ -1,15 +1,15 @@
 """RLTF's rewards (arXiv 2307.04349): coarse by outcome, adaptive by the share of tests passed, fine-grained on the tokens of the line that failed.
 
-Coarse: pass 1, failure -0.3, error -0.6, syntax error -1. Adaptive: -0.3 + 1.3 * share passed, for programs that ran to an answer on
-every test (pass or failure); a program that raised has none. Fine: a penalty on a span of tokens, never a gain, since what a program says of its own
-errors is advisory.
+Coarse: pass 1, failure -0.3, error -0.6, syntax error -1; no program counts as a syntax error, and a limit reached as an error. Adaptive: a failure is
+worth -0.3 + 1.3 * share passed, every other outcome its coarse value. Fine: a penalty on a span of tokens, never a gain, since what a program says of its
+own errors is advisory. Invariant: a better outcome is never worth less, and every outcome has the same components, so that no baseline can turn that round.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from actors.error_spans import Blame, blame, line_range, tokens_in
 from actors.rewards.base import TurnContext, TurnScore
@@ -42,10 +42,16 @@ class Settings(BaseModel):
         description="sum: coarse and adaptive add up (the paper); replace: adaptive takes a failure's place (the released code).",
     )
 
+    @model_validator(mode="after")
+    def _something_counts(self) -> Settings:
+        if not (self.coarse or self.adaptive or self.fine):
+            raise ValueError("coarse, adaptive and fine are all off: there is nothing to learn from")
+        return self
 
-def adaptive(share_passed: float) -> float:
-    """RLTF's adaptive reward: -0.3 at no test passed, 1 at all."""
-    return -0.3 + 1.3 * share_passed
+
+def adaptive(outcome: Outcome, share_passed: float) -> float:
+    """RLTF's adaptive reward: -0.3 to 1 by the share of tests passed for a failure, else the coarse value."""
+    return -0.3 + 1.3 * share_passed if outcome == Outcome.FAILURE else COARSE[outcome]
 
 
 def components(outcome: Outcome, share_passed: float, settings: Settings) -> dict[str, float]:
@@ -53,13 +59,10 @@ def components(outcome: Outcome, share_passed: float, settings: Settings) -> dic
     if outcome not in COARSE:
         raise ValueError(f"outcome {outcome} is never scored")
     parts: dict[str, float] = {}
-    ran = outcome in (Outcome.PASS, Outcome.FAILURE)
-    if settings.adaptive_mode == "replace" and settings.adaptive and outcome == Outcome.FAILURE:
-        return {"coarse": adaptive(share_passed)}
-    if settings.coarse:
+    if settings.coarse and not (settings.adaptive and settings.adaptive_mode == "replace"):
         parts["coarse"] = COARSE[outcome]
-    if settings.adaptive and settings.adaptive_mode == "sum" and ran:
-        parts["adaptive"] = adaptive(share_passed)
+    if settings.adaptive:
+        parts["adaptive"] = adaptive(outcome, share_passed)
     return parts
 
 

@@ -26,14 +26,14 @@ def ticks(low: float, high: float, number: int = 4) -> list[float]:
     """Round numbers that span [low, high], about `number` of them."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return []
-    if high <= low:
-        pad = abs(low) * 0.1 or 1.0
+    if high - low <= 1e-12 * max(1.0, abs(low), abs(high)):
+        pad = abs(low) * 0.1 if abs(low) > 1e-9 else 1.0
         low, high = low - pad, high + pad
     raw = (high - low) / max(1, number - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [i * step for i in range(first, last + 1)]
 
 
 def thinned(points: Sequence[tuple[float, float]], number: int = _POINTS) -> list[tuple[float, float]]:
@@ -76,7 +76,7 @@ class _Frame:
         marks = [
             t
             for t in ticks(self.x_low, self.x_high, self.width // 60)
-            if self.x_low <= t <= self.x_high and t == round(t)
+            if self.x_low <= t <= self.x_high and abs(t - round(t)) < 1e-9
         ]
         for step in marks:
             parts.append(

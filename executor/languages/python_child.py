@@ -80,7 +80,7 @@ def _report_raised(error: BaseException) -> None:
 def _streams() -> None:
     """Standard streams as the interpreter itself makes them, on the pipes that are there now."""
     for name, fd, errors in (("stdin", 0, "strict"), ("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
-        raw = open(fd, "rb" if fd == 0 else "wb", closefd=False)
+        raw = open(fd, "rb" if fd == 0 else "wb", closefd=False)  # noqa: SIM115
         stream = io.TextIOWrapper(
             raw,
             "utf-8",

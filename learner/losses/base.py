@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -57,10 +57,18 @@ def importance_weights(tokens: TokenBatch, cap: float) -> tuple[Tensor, dict[str
     return (ratio.clamp(max=cap) if cap else ratio.new_ones(ratio.shape)), metrics
 
 
-def normalise(per_token: Tensor, tokens: TokenBatch, how: str) -> Tensor:
-    """Sum over tokens divided by the batch's tokens ("token"), or the mean over trajectories of their token means ("sequence")."""
+def normalise(
+    per_token: Tensor, tokens: TokenBatch, how: Literal["token", "sequence", "constant"], constant: float = 1.0
+) -> Tensor:
+    """These tokens' part of the batch's loss.
+
+    "token": the sum over tokens divided by the batch's tokens (DAPO); "sequence": the mean over trajectories of their token means (GRPO);
+    "constant": the mean over trajectories of their token sums divided by `constant` (Dr. GRPO).
+    """
     if how == "token":
         return per_token.sum() / tokens.batch_tokens
+    if how == "constant":
+        return per_token.sum() / (tokens.batch_trajectories * constant)
     return (per_token / tokens.trajectory_length).sum() / tokens.batch_trajectories
 
 

@@ -25,9 +25,13 @@ class Settings(BaseModel):
     importance_cap: float = Field(
         default=2.0, ge=0, description="Cap of truncated importance sampling; 0 turns it off."
     )
-    normalise: Literal["token", "sequence"] = Field(
+    normalise: Literal["token", "sequence", "constant"] = Field(
         default="sequence",
-        description="sequence: mean over trajectories of token means (the paper); token: mean over all tokens (DAPO).",
+        description="sequence: mean over trajectories of token means (the paper); token: mean over all tokens (DAPO); "
+        "constant: mean over trajectories of token sums divided by constant_length (Dr. GRPO).",
+    )
+    constant_length: int = Field(
+        default=512, ge=1, description="Tokens that normalise=constant divides by: the response limit."
     )
 
 
@@ -41,12 +45,8 @@ class Loss:
         self._settings = settings
 
     def advantages(self, group: Group) -> list[list[float]]:
-        rewards = iter(
-            group_relative([t.reward for t in group.sampled], self._settings.std, self._settings.eps)
-            if group.sampled
-            else []
-        )
-        values = [next(rewards) if t.role == "sampled" else 0.0 for t in group.trajectories]
+        relative = iter(group_relative([t.reward for t in group.sampled], self._settings.std, self._settings.eps))
+        values = [next(relative) if t.role == "sampled" else 0.0 for t in group.trajectories]
         return [[value * m for m in t.loss_mask] for value, t in zip(values, group.trajectories, strict=True)]
 
     def loss(self, tokens: TokenBatch) -> LossOutput:
@@ -56,4 +56,4 @@ class Loss:
         clipped = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
         per_token = -weights * (ratio * tokens.advantages).minimum(clipped * tokens.advantages)
         metrics["clipped_sum"] = (ratio != clipped).float().sum()
-        return LossOutput(normalise(per_token, tokens, settings.normalise), metrics)
+        return LossOutput(normalise(per_token, tokens, settings.normalise, settings.constant_length), metrics)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -37,7 +38,11 @@ class SharedMemoryTransport:
                 old.unlink()
         path = self._folder / f"{policy_version}.safetensors"
         temporary = path.with_suffix(".part")
-        save_file({name: tensor.contiguous() for name, tensor in state}, temporary)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in state}, temporary)
+        except SafetensorError as error:
+            temporary.unlink(missing_ok=True)
+            raise OSError(f"weights of policy version {policy_version} do not fit into {_ROOT}: {error}") from None
         temporary.rename(path)
         return {"path": str(path)}
 

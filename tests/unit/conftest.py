@@ -57,6 +57,7 @@ def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Te
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    torch.set_num_threads(1)  # more only stand in each other's way in a model this small
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(

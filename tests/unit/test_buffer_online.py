@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from buffer.online_pool import OnlinePool
+from buffer.online_pool import OnlineDraws, OnlinePool
 from buffer.replay import Replay, Ticket
 from buffer.settings import BufferSettings
 from buffer.trajectory import Group
@@ -147,6 +147,18 @@ def test_groups_too_old_neither_come_nor_crowd_out_fresh_ones() -> None:
     replay.put(answer(slow))
     assert replay.ready()
     assert replay.take()[0].issued_version == 1
+
+
+def test_an_old_group_in_the_pool_does_not_push_out_a_fresh_one() -> None:
+    """Group 1 was issued before group 0 and finished after it; when it is too old, group 0 is not."""
+    draws = OnlineDraws(capacity=2, refresh_every=1, generator=random.Random(0))
+    for group_id, version in ((0, 1), (1, 0)):
+        draws.stage(Group(group_id=group_id, problem_id="a", issued_version=version, trajectories=[]))
+        draws.draw(1, oldest_version=0)
+        draws.commit()
+    draws.stage(Group(group_id=2, problem_id="a", issued_version=2, trajectories=[]))
+    assert draws.can_draw(2, oldest_version=1)
+    assert sorted(ids(draws.draw(2, oldest_version=1))) == [0, 2]
 
 
 @hypothesis_settings(max_examples=50, deadline=None)

@@ -58,6 +58,16 @@ def test_after_enough_attempts_the_place_goes_to_another_problem() -> None:
     assert replay.gauges()["failed"] == 2
 
 
+def test_the_other_problem_is_never_the_one_that_failed() -> None:
+    replay = Replay(BufferSettings(groups_per_step=1, max_staleness=0, max_attempts=1), ["a", "b"])
+    last = ""
+    for _ in range(30):
+        (ticket,) = replay.acquire(1, "r")
+        assert ticket.problem_id != last
+        last = ticket.problem_id
+        replay.fail(ticket.group_id, "broke")
+
+
 def test_a_lost_holder_costs_no_attempt_and_only_its_own_tickets_come_again() -> None:
     replay = replay_of(groups_per_step=4, max_staleness=0)
     lost, kept = replay.acquire(2, "lost"), replay.acquire(2, "kept")

@@ -1,0 +1,202 @@
+"""What a verdict is worth: the table, the share of tests, the tokens at fault; never anything for our own failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import actors.rewards
+from actors.rewards import base, grpo, rltf
+from executor.problem import Problem
+from executor.verdict import ErrorInfo, Outcome, Verdict, aggregate
+
+RUNTIME = {"compile_error": Outcome.SYNTAX_ERROR, "runtime_error": Outcome.ERROR}
+LINES = ["Sure:\n", "```python\n", "n = 1\n", "print(a", "[n])\n", "```", "<end>"]
+RESPONSE = "".join(LINES[:-1])
+SCORED = [outcome for outcome in Outcome if outcome is not Outcome.INFRASTRUCTURE]
+
+
+def context(outcome: Outcome, passed: int = 0, error: ErrorInfo | None = None, **changes: Any) -> base.TurnContext:
+    """A response of seven tokens, the last of them silent, at position 10 of its trajectory; tokens 2 to 4 are the program."""
+    offsets, at = [], 0
+    for line in LINES:
+        size = 0 if line == "<end>" else len(line)
+        offsets.append((at, at + size))
+        at += size
+    fields: dict[str, Any] = {
+        "problem": Problem(id="p", prompt="?", kind="stdio", public_tests=[{"input": "", "output": ""}]),  # type: ignore[arg-type]
+        "verdict": Verdict(problem_id="p", outcome=outcome, passed=passed, total=20, error=error),
+        "response": RESPONSE,
+        "token_ids": list(range(len(LINES))),
+        "token_offsets": offsets,
+        "token_start": 10,
+        "program_start": RESPONSE.index("n = 1"),
+        "program_end": RESPONSE.index("```", 10),
+        "truncated": False,
+        "turn": 0,
+        "final": True,
+    }
+    return base.TurnContext(**fields | changes)
+
+
+def reward(outcome: Outcome, share: float = 0.0, mode: Literal["sum", "replace"] = "replace") -> float:
+    return sum(rltf.components(outcome, share, rltf.Settings(adaptive_mode=mode)).values())
+
+
+def outcome_of(name: str) -> Outcome:
+    return RUNTIME.get(name) or Outcome(name)
+
+
+def test_the_algorithms_are_the_folders_files() -> None:
+    files = {path.stem for path in Path(actors.rewards.__path__[0]).glob("*.py")} - {"__init__", "base"}
+    assert set(base.names()) == files
+    for name in files:
+        module = base.load(name)
+        assert module.Reward(module.Settings()).score(context(Outcome.PASS, 20)).reward > 0
+    with pytest.raises(ValueError, match="'ppo'.*grpo.*rltf"):
+        base.load("ppo")
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_our_own_failure_is_never_scored(name: str) -> None:
+    module = base.load(name)
+    with pytest.raises(ValueError, match="never scored"):
+        module.Reward(module.Settings()).score(context(Outcome.INFRASTRUCTURE))
+
+
+def test_coarse_table_a01() -> None:
+    only_coarse = rltf.Settings(adaptive=False)
+    worth = {outcome: sum(rltf.components(outcome, 0.5, only_coarse).values()) for outcome in SCORED}
+    assert worth == {
+        Outcome.PASS: 1.0,
+        Outcome.FAILURE: -0.3,
+        Outcome.ERROR: -0.6,
+        Outcome.TIMEOUT: -0.6,
+        Outcome.MEMORY: -0.6,
+        Outcome.OUTPUT_LIMIT: -0.6,
+        Outcome.SYNTAX_ERROR: -1.0,
+        Outcome.NO_CODE: -1.0,
+    }
+
+
+def test_adaptive_a02() -> None:
+    shares = [0.0, 0.05, 0.25, 0.35, 0.5, 0.95, 1.0]
+    expected = [-0.3, -0.235, 0.025, 0.155, 0.35, 0.935, 1.0]
+    assert [rltf.adaptive(Outcome.FAILURE, share) for share in shares] == pytest.approx(expected, abs=1e-6)
+    assert rltf.adaptive(Outcome.PASS, 1.0) == rltf.adaptive(Outcome.FAILURE, 1.0)
+
+
+def test_relative_reward_a03() -> None:
+    pairs = [
+        ((Outcome.ERROR, 0.0), (Outcome.FAILURE, 0.1), -0.43),
+        ((Outcome.FAILURE, 0.35), (Outcome.FAILURE, 0.1), 0.325),
+        ((Outcome.PASS, 1.0), (Outcome.FAILURE, 0.5), 0.65),
+        ((Outcome.SYNTAX_ERROR, 0.0), (Outcome.PASS, 1.0), -2.0),
+        ((Outcome.FAILURE, 0.5), (Outcome.FAILURE, 0.5), 0.0),
+    ]
+    for sample, earlier, expected in pairs:
+        assert reward(*sample) - reward(*earlier) == pytest.approx(expected, abs=1e-6)
+
+
+def test_golden_tables(golden: dict[str, dict]) -> None:
+    for name, expected in golden["A01"]["expected"].items():
+        assert rltf.COARSE[outcome_of(name)] == expected
+    shares = golden["A02"]["inputs"]["pass_ratio"]
+    assert [rltf.adaptive(Outcome.FAILURE, s) for s in shares] == pytest.approx(golden["A02"]["expected"], abs=1e-6)
+    for pair, expected in zip(golden["A03"]["inputs"]["pairs"], golden["A03"]["expected"], strict=True):
+        sample = reward(outcome_of(pair["sample"]), pair["sample_ratio"] or 0.0)
+        earlier = reward(outcome_of(pair["base"]), pair["base_ratio"] or 0.0)
+        assert sample - earlier == pytest.approx(expected, abs=1e-6)
+    of_test = {"True": Outcome.PASS, "False": Outcome.FAILURE, "-1": Outcome.ERROR, "-2": Outcome.SYNTAX_ERROR}
+    for results, expected in zip(golden["A04"]["inputs"]["results"], golden["A04"]["expected"], strict=True):
+        outcome = aggregate([of_test[result] for result in results], len(results))
+        assert outcome == outcome_of(expected["outcome"])
+        assert reward(outcome, results.count("True") / len(results)) == pytest.approx(expected["reward"], abs=1e-6)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["sum", "replace"]))
+def test_a_better_outcome_is_never_worth_less(low: float, high: float, mode: Literal["sum", "replace"]) -> None:
+    low, high = min(low, high), max(low, high)
+    ladder = [
+        reward(Outcome.SYNTAX_ERROR, 0.0, mode),
+        reward(Outcome.ERROR, high, mode),
+        reward(Outcome.FAILURE, low, mode),
+        reward(Outcome.FAILURE, high, mode),
+        reward(Outcome.PASS, 1.0, mode),
+    ]
+    assert ladder == sorted(ladder)
+    assert ladder[0] < ladder[1] < ladder[2]
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+@pytest.mark.parametrize("adaptive", [True, False])
+@pytest.mark.parametrize("mode", ["sum", "replace"])
+def test_every_outcome_has_the_same_components(
+    coarse: bool, adaptive: bool, mode: Literal["sum", "replace"]
+) -> None:
+    # A component that only some outcomes have would be compared with a baseline that others never meet.
+    settings = rltf.Settings(coarse=coarse, adaptive=adaptive, adaptive_mode=mode)
+    assert len({tuple(rltf.components(outcome, 0.5, settings)) for outcome in SCORED}) == 1
+
+
+def test_settings_refuse_nonsense() -> None:
+    with pytest.raises(ValidationError):
+        rltf.Settings(fine_value=0.3)
+    with pytest.raises(ValidationError, match="nothing to learn from"):
+        rltf.Settings(coarse=False, adaptive=False, fine=False)
+    with pytest.raises(ValidationError):
+        rltf.Settings.model_validate({"corse": True})
+
+
+def test_the_penalty_falls_on_the_failing_line_of_the_program() -> None:
+    score = rltf.Reward(rltf.Settings()).score(context(Outcome.ERROR, error=ErrorInfo(type="NameError", line=2)))
+    (span,) = score.spans
+    assert (span.start, span.end, span.value) == (13, 15, -0.3)
+    assert span.reason == "NameError in line 2"
+    assert score.reward == pytest.approx(sum(score.components.values())) == pytest.approx(-1.2)
+
+
+def test_the_penalty_of_a_limit_falls_on_the_program_and_not_on_the_words_around_it() -> None:
+    (span,) = rltf.Reward(rltf.Settings()).score(context(Outcome.TIMEOUT)).spans
+    assert (span.start, span.end) == (12, 15)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        context(Outcome.PASS, 20),
+        context(Outcome.FAILURE, 7),
+        context(Outcome.ERROR),
+        context(Outcome.NO_CODE, program_start=None, program_end=None),
+        context(Outcome.SYNTAX_ERROR, error=ErrorInfo(type="IndentationError", line=2)),
+    ],
+)
+def test_nothing_is_singled_out_where_no_place_is_known(turn: base.TurnContext) -> None:
+    assert rltf.Reward(rltf.Settings()).score(turn).spans == []
+
+
+def test_fine_feedback_can_be_turned_off() -> None:
+    assert rltf.Reward(rltf.Settings(fine=False)).score(context(Outcome.TIMEOUT)).spans == []
+
+
+@pytest.mark.parametrize("outcome", SCORED)
+@pytest.mark.parametrize("line", [None, 1, 2, 3, 99])
+def test_spans_stay_within_the_program_and_never_pay(outcome: Outcome, line: int | None) -> None:
+    error = ErrorInfo(type="ValueError", message="was never closed", line=line)
+    for truncated in (False, True):
+        score = rltf.Reward(rltf.Settings()).score(context(outcome, error=error, truncated=truncated))
+        for span in score.spans:
+            assert 12 <= span.start < span.end <= 15
+            assert span.value <= 0
+
+
+def test_grpo_pays_for_a_pass_or_by_share() -> None:
+    by_pass = grpo.Reward(grpo.Settings())
+    assert [by_pass.score(context(o, 19)).reward for o in (Outcome.PASS, Outcome.FAILURE, Outcome.ERROR)] == [1, 0, 0]
+    by_share = grpo.Reward(grpo.Settings(kind="share"))
+    assert by_share.score(context(Outcome.FAILURE, 5)).reward == pytest.approx(0.25)
