@@ -66,6 +66,7 @@ class House:
     run_folder: Path
     executors: list[Any] = field(default_factory=list)
     rollouts: list[Any] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)  # under which each rollout actor holds its tickets
     buffer: Any = None
     learner: Any = None
     placement: Placement = field(default_factory=lambda: Placement(0.0, 0.0))
@@ -107,12 +108,8 @@ class House:
     def start_rollout(self, index: int, policy_version: int) -> Any:
         """Create rollout actor `index`; its engine starts with its `start` method."""
         config = self.config
-        name = (
-            f"rollout-{index}"
-            if self._started_rollouts < config.rollout.actors
-            else f"rollout-{index}-{self._started_rollouts}"
-        )
         self._started_rollouts += 1
+        name = self.names[index] = f"rollout-{index}-{self._started_rollouts}"
         loss = load_loss(config.algorithm.name)
         algorithm = loss.Loss(loss.Settings.model_validate(config.algorithm.loss))
         settings = RolloutSettings(

@@ -35,8 +35,8 @@ class RunSection(Section):
     seed: int = Field(
         default=0, ge=0, lt=2**31, description="Seed of the problem order and of everything random in our hands."
     )
-    steps: int = Field(default=24, ge=0, description="Learner steps.")
-    checkpoint_every: int = Field(default=8, ge=1, description="Learner steps between checkpoints.")
+    steps: int = Field(default=36, ge=0, description="Learner steps.")
+    checkpoint_every: int = Field(default=12, ge=1, description="Learner steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints to keep.")
 
 

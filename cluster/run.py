@@ -87,7 +87,8 @@ class Controller:
         if self._checkpoint is not None:
             self._record, self._buffer_state = checkpoint.load_record(self._checkpoint)
         self._step = int(self._record.get("step", 0))
-        self._version = int(self._record.get("policy_version", 0))
+        # A stop between a step and its broadcast leaves the record one version behind what the steps amount to.
+        self._version = max(int(self._record.get("policy_version", 0)), self._step // config.weights.broadcast_every)
         self._seconds_before = float(self._record.get("seconds", 0.0))
         self._before: Evaluation | None = None
         self._started = time.monotonic()
@@ -167,6 +168,7 @@ class Controller:
         await self._all(starting, self._config.engine.start_timeout_s)
         if self._buffer_state is not None:
             await self._house.buffer.load.remote(self._buffer_state)
+            await self._house.buffer.advance.remote(self._version)
         ids = [problem.id for problem in self._house.problems[:PROBE_PROBLEMS]]
         self._probe = await self._wait(self._house.rollouts[0].probe.remote(ids, PROBE_TOKENS), "a probe batch", 300)
         await self._check_weights()
@@ -179,23 +181,40 @@ class Controller:
         while not await self._wait(self._house.buffer.wait_ready.remote(WAIT_S), "groups from the buffer", WAIT_S + 60):
             self._view.update({"learner": f"waits for groups: {await self._house.buffer.waiting_for.remote()}"})
         waited = time.monotonic() - started
-        batch = self._house.buffer.take.remote()
         step = self._step + 1
-        metrics = await self._wait(
-            self._house.learner.step.remote(step, batch, self._version),
-            f"learner step {step}",
-            self._config.learner.step_timeout_s,
-        )
-        await self._house.buffer.commit.remote()
-        self._step = step
-        if step % self._config.weights.broadcast_every == 0:
-            metrics |= await self._broadcast()
-        metrics |= await self._rates()
-        metrics |= {"step": step, "policy_version": self._version, "wait_seconds": waited, "seconds": self._seconds()}
-        self._metrics.write(metrics)
-        self._view.step(metrics)
+        metrics = await self._learn(step)
+        try:
+            if step % self._config.weights.broadcast_every == 0:
+                metrics |= await self._broadcast()
+        finally:
+            # A step that is done has its line, also where a stop comes before its weights are out.
+            metrics |= await self._rates()
+            metrics |= {
+                "step": step,
+                "policy_version": self._version,
+                "wait_seconds": waited,
+                "seconds": self._seconds(),
+            }
+            self._metrics.write(metrics)
+            self._view.step(metrics)
         if step % self._config.run.checkpoint_every == 0 or step == self._config.run.steps:
             await self._save()
+
+    async def _learn(self, step: int) -> dict[str, float]:
+        """One learner step. A stop gives it up and puts its batch back, unless it is too far to be given up: then it counts."""
+        batch = self._house.buffer.take.remote()
+        future = _future(self._house.learner.step.remote(step, batch, self._version))
+        try:
+            metrics = await self._wait(future, f"learner step {step}", self._config.learner.step_timeout_s)
+        except Stopped:
+            await self._house.learner.abort.remote()
+            metrics = await self._bounded(future, f"the end of learner step {step}", STOP_S)
+        if metrics is None:
+            await self._house.buffer.untake.remote()
+            raise Stopped
+        await self._house.buffer.commit.remote()
+        self._step = step
+        return metrics
 
     async def _broadcast(self) -> dict[str, float]:
         """Give every engine the learner's weights as a new policy version and prove that they arrived."""
@@ -203,7 +222,7 @@ class Controller:
             await self._evaluating  # it must end under the weights that it began with
         version = self._version + 1
         started = time.monotonic()
-        self._source = await self._wait(
+        self._source = await self._bounded(
             self._house.learner.publish.remote(version), "the learner's weights", self._config.weights.timeout_s
         )
         await self._all(
@@ -212,6 +231,7 @@ class Controller:
                 for i, a in enumerate(self._house.rollouts)
             },
             self._config.weights.timeout_s,
+            stoppable=False,
         )
         self._version = version
         await self._house.buffer.advance.remote(version)
@@ -234,6 +254,7 @@ class Controller:
                 },
             },
             self._config.weights.timeout_s,
+            stoppable=False,
         )
         worst: ProbeResult | None = None
         for index, engine in enumerate(engines):
@@ -264,10 +285,8 @@ class Controller:
         self._say(f"checkpoint {path}")
 
     async def _stop_cleanly(self) -> None:
-        """Give up the step under way, keep what is done, leave a checkpoint."""
+        """Leave a checkpoint of what is done."""
         self._view.update({"controller": "writing a checkpoint"})
-        await self._house.learner.abort.remote()
-        await self._house.buffer.untake.remote()
         if self._record.get("checkpoint_step") != self._step:
             await self._save()
 
@@ -305,7 +324,7 @@ class Controller:
             self._say(f"rollout actor {index} was lost ({self._explain(error)}); a fresh one takes its place")
             with contextlib.suppress(Exception):
                 ray.kill(self._house.rollouts[index])
-            await self._house.buffer.release.remote(None)
+            await self._house.buffer.release.remote(self._house.names[index])
             actor = self._house.rollouts[index] = self._house.start_rollout(index, self._version)
             self._probe_scores = None
             await self._bounded(
@@ -373,30 +392,34 @@ class Controller:
         except TimeoutError:
             raise UserError(f"gave up waiting for {what} after {timeout_s:.0f} s") from None
 
-    async def _all(self, awaitables: dict[str, Awaitable[Any]], timeout_s: float) -> list[Any]:
+    async def _all(
+        self, awaitables: dict[str, Awaitable[Any]], timeout_s: float, *, stoppable: bool = True
+    ) -> list[Any]:
         futures = {_future(awaitable): what for what, awaitable in awaitables.items()}
         started = time.monotonic()
         pending = set(futures)
-        stop = asyncio.ensure_future(self._stop.wait())
+        stop = {asyncio.ensure_future(self._stop.wait())} if stoppable else set()
         try:
             while pending:
-                done, _ = await asyncio.wait({*pending, stop}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
-                if stop in done:
+                done, _ = await asyncio.wait(
+                    {*pending, *stop}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if done & stop:
                     raise Stopped
                 for future in done:
                     future.result()
                 pending -= done
                 await self._replace_lost()
-                await self._heartbeat(", ".join(futures[f] for f in pending), started)
+                waiting = ", ".join(futures[future] for future in pending)
+                self._heartbeat(waiting, started)
                 if pending and time.monotonic() - started > timeout_s:
-                    raise UserError(
-                        f"gave up after {timeout_s:.0f} s waiting for: {', '.join(futures[f] for f in pending)}"
-                    )
+                    raise UserError(f"gave up after {timeout_s:.0f} s waiting for: {waiting}")
         finally:
-            stop.cancel()
+            for future in stop:
+                future.cancel()
         return [future.result() for future in futures]
 
-    async def _heartbeat(self, what: str, started: float) -> None:
+    def _heartbeat(self, what: str, started: float) -> None:
         if not what:
             return
         waiting = f"{what} ({time.monotonic() - started:.0f} s)"

@@ -1,8 +1,9 @@
 """Checkpoints: a Hugging Face folder that transformers and vLLM load as it is, with the trainer's state beside the weights.
 
-`checkpoints/step_N/` holds config, tokenizer and bfloat16 weights; `step_N/trainer/` holds what exact resume needs: float32 weights, optimizer,
-buffer, random state, the controller's own record. Invariants: a folder named step_N is complete (it is written under another name and renamed);
-a failed write leaves nothing behind and the older checkpoints untouched.
+`checkpoints/step_N/` holds config, tokenizer and the float32 weights that the optimizer works on; rounded to bfloat16, many of
+a run's small updates would be lost. `step_N/trainer/` holds what exact resume needs beside them: optimizer, buffer, random
+state, the controller's own record. Invariants: a folder named step_N is complete (it is written under another name and
+renamed); a failed write leaves nothing behind and the older checkpoints untouched.
 """
 
 from __future__ import annotations
@@ -45,15 +46,12 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
         trainer = temporary / "trainer"
         trainer.mkdir(parents=True)
-        state = {name: tensor.detach().to(torch.bfloat16) for name, tensor in module.state_dict().items()}
-        module.save_pretrained(temporary, state_dict=state)
-        _declare_bfloat16(temporary / "config.json")
+        module.save_pretrained(temporary)
         for path in source.iterdir():
             if path.is_file() and path.name.startswith(_COPIED):
                 shutil.copy(path, temporary / path.name)
         torch.save(
             {
-                "module": module.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "torch_random": torch.get_rng_state(),
                 "python_random": random.getstate(),
@@ -79,10 +77,9 @@ def save(
     return target
 
 
-def load_trainer(folder: Path, module: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Put weights, optimizer and random state back as they were."""
+def load_trainer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Put optimizer and random state back as they were; the model is loaded from `folder` as any model is."""
     state = torch.load(folder / "trainer" / "state.pt", map_location="cpu", weights_only=False)
-    module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["torch_random"])
     random.setstate(state["python_random"])
@@ -92,12 +89,6 @@ def load_record(folder: Path) -> tuple[dict[str, Any], bytes]:
     """The controller's record and the buffer's state."""
     trainer = folder / "trainer"
     return json.loads((trainer / "record.json").read_text()), (trainer / "buffer.bin").read_bytes()
-
-
-def _declare_bfloat16(path: Path) -> None:
-    config = json.loads(path.read_text())
-    config["dtype"] = "bfloat16"
-    path.write_text(json.dumps(config, indent=2))
 
 
 def _sync(path: Path) -> None:

@@ -25,7 +25,6 @@ class Policy:
             folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
         )
         self.module.to(device)  # type: ignore[arg-type]
-        self.module.config.use_cache = False
         self.module.train()
         self.device = device
         self._autocast = autocast

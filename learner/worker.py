@@ -72,7 +72,7 @@ class Learner:
             fused=True,
         )
         if resume is not None:
-            checkpoint.load_trainer(Path(resume), self._policy.module, self._optimizer)
+            checkpoint.load_trainer(Path(resume), self._optimizer)
         module = load_loss(settings.algorithm)
         self._loss = module.Loss(module.Settings.model_validate(settings.loss))
         self._tokenizer = AutoTokenizer.from_pretrained(settings.model_path, local_files_only=True)

@@ -48,6 +48,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from actors.engine.protocol import Completion, EngineError, EngineSettings, SamplingSettings
+from actors.engine.versions import policy_versions
 
 BACKEND = "cupel_shared_memory"
 GIB = 1 << 30
@@ -194,7 +195,7 @@ class VllmEngine:
         return Completion(
             token_ids=token_ids,
             log_probs=log_probs,
-            policy_versions=_versions(boundaries, len(token_ids)),
+            policy_versions=policy_versions(boundaries, len(token_ids)),
             finish_reason="stop" if sample.finish_reason == "stop" else "length",
         )
 
@@ -258,15 +259,6 @@ class VllmEngine:
 
     async def shutdown(self) -> None:
         self._llm.shutdown()
-
-
-def _versions(boundaries: list[tuple[int, int]], length: int) -> list[int]:
-    """The policy version of each of `length` tokens; a boundary `(n, v)` says that tokens from the n-th on are of version v."""
-    versions: list[int] = []
-    for (start, version), following in itertools.zip_longest(boundaries, boundaries[1:]):
-        end = length if following is None else min(following[0], length)
-        versions += [version] * max(0, end - max(start, len(versions)))
-    return versions
 
 
 async def start(settings: EngineSettings) -> VllmEngine:

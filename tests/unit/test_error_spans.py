@@ -5,12 +5,33 @@ from __future__ import annotations
 import traceback
 
 import pytest
+from golden_cases import golden
 
 from actors.error_spans import Blame, blame, line_range, tokens_in
 from executor.verdict import ErrorInfo, Outcome
 
 # Golden A10 to A13: tokens of a program, a line of it, and which tokens the line's penalty falls on.
-A10 = ["n", " =", " int", "(", "input", "())", "\n", "a", " =", " [", "]", "\n", "print", "(", "a", "[", "n", "])", "\n"]
+A10 = [
+    "n",
+    " =",
+    " int",
+    "(",
+    "input",
+    "())",
+    "\n",
+    "a",
+    " =",
+    " [",
+    "]",
+    "\n",
+    "print",
+    "(",
+    "a",
+    "[",
+    "n",
+    "])",
+    "\n",
+]
 A11 = ["x=1", "\n  y", "=x", "+z\n", "print(y)"]
 A13 = ["f(", "x", ")", "\n", "g", "(", "x", ")", "\n", "f(", "x", ")"]
 
@@ -42,13 +63,16 @@ def test_a_line_becomes_its_tokens(tokens: list[str], line: int, padding: int, e
     assert mask(tokens, line, padding) == expected
 
 
-def test_golden_lines(golden: dict[str, dict]) -> None:
-    cases = golden
-    assert mask(A10, 3) == cases["A10"]["expected"]
-    assert mask(A11, 2) == cases["A11"]["expected"]
-    assert mask(A11, 3, cases["A12"]["inputs"]["pad"]) == cases["A12"]["expected"]["line"]
-    assert mask(A13, 3) == cases["A13"]["expected"]["correct_for_lineno_3"]
-    assert [cases[name]["inputs"]["tokens"] for name in ("A10", "A11", "A13")] == [A10, A11, A13]
+def test_golden_lines() -> None:
+    for name, tokens, line, expected in (
+        ("A10", A10, 3, lambda lines: lines),
+        ("A11", A11, 2, lambda lines: lines),
+        ("A12", A11, 3, lambda lines: lines["line"]),
+        ("A13", A13, 3, lambda lines: lines["correct_for_lineno_3"]),
+    ):
+        inputs, numbers = golden(name)
+        assert inputs["tokens"] == tokens
+        assert mask(tokens, line, inputs.get("pad", 0)) == expected(numbers)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

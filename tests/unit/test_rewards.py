@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from golden_cases import golden
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -103,17 +104,19 @@ def test_relative_reward_a03() -> None:
         assert reward(*sample) - reward(*earlier) == pytest.approx(expected, abs=1e-6)
 
 
-def test_golden_tables(golden: dict[str, dict]) -> None:
-    for name, expected in golden["A01"]["expected"].items():
+def test_golden_tables() -> None:
+    for name, expected in golden("A01")[1].items():
         assert rltf.COARSE[outcome_of(name)] == expected
-    shares = golden["A02"]["inputs"]["pass_ratio"]
-    assert [rltf.adaptive(Outcome.FAILURE, s) for s in shares] == pytest.approx(golden["A02"]["expected"], abs=1e-6)
-    for pair, expected in zip(golden["A03"]["inputs"]["pairs"], golden["A03"]["expected"], strict=True):
+    inputs, numbers = golden("A02")
+    assert [rltf.adaptive(Outcome.FAILURE, s) for s in inputs["pass_ratio"]] == pytest.approx(numbers, abs=1e-6)
+    inputs, numbers = golden("A03")
+    for pair, expected in zip(inputs["pairs"], numbers, strict=True):
         sample = reward(outcome_of(pair["sample"]), pair["sample_ratio"] or 0.0)
         earlier = reward(outcome_of(pair["base"]), pair["base_ratio"] or 0.0)
         assert sample - earlier == pytest.approx(expected, abs=1e-6)
     of_test = {"True": Outcome.PASS, "False": Outcome.FAILURE, "-1": Outcome.ERROR, "-2": Outcome.SYNTAX_ERROR}
-    for results, expected in zip(golden["A04"]["inputs"]["results"], golden["A04"]["expected"], strict=True):
+    inputs, numbers = golden("A04")
+    for results, expected in zip(inputs["results"], numbers, strict=True):
         outcome = aggregate([of_test[result] for result in results], len(results))
         assert outcome == outcome_of(expected["outcome"])
         assert reward(outcome, results.count("True") / len(results)) == pytest.approx(expected["reward"], abs=1e-6)
@@ -136,9 +139,7 @@ def test_a_better_outcome_is_never_worth_less(low: float, high: float, mode: Lit
 @pytest.mark.parametrize("coarse", [True, False])
 @pytest.mark.parametrize("adaptive", [True, False])
 @pytest.mark.parametrize("mode", ["sum", "replace"])
-def test_every_outcome_has_the_same_components(
-    coarse: bool, adaptive: bool, mode: Literal["sum", "replace"]
-) -> None:
+def test_every_outcome_has_the_same_components(coarse: bool, adaptive: bool, mode: Literal["sum", "replace"]) -> None:
     # A component that only some outcomes have would be compared with a baseline that others never meet.
     settings = rltf.Settings(coarse=coarse, adaptive=adaptive, adaptive_mode=mode)
     assert len({tuple(rltf.components(outcome, 0.5, settings)) for outcome in SCORED}) == 1

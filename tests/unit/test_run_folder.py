@@ -151,6 +151,7 @@ def test_a_killed_process_lets_go_of_its_folder(folder: RunFolder) -> None:
 def test_a_process_number_used_again_is_not_the_run(folder: RunFolder) -> None:
     with folder.locked():
         status = folder.read_json("status.json")
+    assert status is not None
     folder.write_json("status.json", {**status, "pid_started": status["pid_started"] - 1000})
     assert owner(folder.path) is None
 
@@ -164,6 +165,7 @@ def test_heartbeats_are_kept_to_one_a_second(folder: RunFolder, monkeypatch: pyt
         monkeypatch.setattr(folder, "_last_heartbeat", time.monotonic() - 2)
         folder.heartbeat({"controller": "later"})
         status = folder.read_json("status.json")
+        assert status is not None
         assert status["controller"] == "later" and status["pid"] == os.getpid()
 
 

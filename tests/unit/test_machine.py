@@ -1,0 +1,70 @@
+"""A run that the machine cannot hold is refused before it starts."""
+
+from __future__ import annotations
+
+import socket
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster import machine
+from cluster.config import Config, load_config
+from executor.errors import UserError
+
+SMALL = ("engine.kv_cache_gib=0.1", "ray.object_store_mib=80", "learner.micro_batch_tokens=608")
+
+
+def config(*overrides: str) -> Config:
+    return load_config(None, overrides)
+
+
+def test_memory_grows_with_everything_that_takes_it() -> None:
+    weights = 270_000_000
+    least = machine.needed_gib(config(), weights)
+    # float32 weights, gradients and two moments for each of the 135 million parameters, at the least
+    assert 135e6 * 16 / 2**30 < least < 16
+    for override in (
+        "engine.kv_cache_gib=2",
+        "rollout.actors=2",
+        "learner.micro_batch_tokens=4096",
+        "ray.object_store_mib=1024",
+    ):
+        assert machine.needed_gib(config(override), weights) > least, override
+    assert machine.needed_gib(config(), 2 * weights) > least
+
+
+def test_a_small_run_fits(model_folder: Path) -> None:
+    if psutil.virtual_memory().available < 5 << 30:
+        pytest.skip("less than 5 GiB of memory are free")
+    machine.check(config(*SMALL), model_folder)
+
+
+def test_too_little_memory_says_how_much_and_what_would_do(model_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"too little memory: about 10\d\d\.\d GiB are needed, .*engine\.kv_cache_gib"):
+        machine.check(config("engine.kv_cache_gib=1000"), model_folder)
+
+
+def test_too_little_shared_memory_is_told(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "free")
+    asked: list[str] = []
+    monkeypatch.setattr(psutil, "disk_usage", lambda path: asked.append(path) or usage(90 << 20))
+    machine.check(config(*SMALL), model_folder)
+    with pytest.raises(UserError, match=r"/dev/shm has 0\.1 GiB free"):
+        machine.check(config(*SMALL, "ray.object_store_mib=100"), model_folder)
+    assert asked == ["/dev/shm"] * 2
+
+
+def test_a_dashboard_port_in_use_is_told(model_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        taken = config(*SMALL, "ray.dashboard=true", f"ray.dashboard_port={port}")
+        with pytest.raises(UserError, match=f"ray.dashboard_port={port} is in use"):
+            machine.check(taken, model_folder)
+        machine.check(config(*SMALL, f"ray.dashboard_port={port}"), model_folder)  # nobody asked for a dashboard
+    machine.check(taken, model_folder)
+
+
+def test_a_joined_cluster_is_not_measured_from_here(model_folder: Path) -> None:
+    machine.check(config("ray.address=10.0.0.1:6379", "engine.kv_cache_gib=1000"), model_folder)
