@@ -53,13 +53,14 @@ class Learner:
     """One learner process (a Ray actor with two threads: a step can be aborted while it runs)."""
 
     def __init__(self, settings: LearnerSettings, resume: str | None = None) -> None:
+        """Load the policy from `settings.model_path`, or all of the trainer's state from the checkpoint folder `resume`."""
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         self._settings = settings
         self._folder = Path(settings.run_folder)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._policy = Policy(
-            Path(settings.model_path),
+            Path(resume or settings.model_path),
             autocast=None if settings.autocast == "none" else getattr(torch, settings.autocast),
             temperature=settings.temperature,
             device=self._device,

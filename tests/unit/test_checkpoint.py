@@ -48,11 +48,11 @@ def save(checkpoints: Path, step: int, trained: Trained, source: Path, keep: int
 def test_transformers_loads_the_folder_as_it_is(trained: Trained, model_folder: Path, tmp_path: Path) -> None:
     folder = save(tmp_path, 3, trained, model_folder)
     loaded = AutoModelForCausalLM.from_pretrained(folder)
-    assert loaded.dtype == torch.bfloat16
+    assert loaded.dtype == torch.float32, "rounded weights lose small updates"
     original = trained[0].state_dict()
     assert loaded.state_dict().keys() == original.keys()
     for name, tensor in loaded.state_dict().items():
-        assert torch.equal(tensor, original[name].to(torch.bfloat16)), name
+        assert torch.equal(tensor, original[name]), name
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
     tokenizer, source = AutoTokenizer.from_pretrained(folder), AutoTokenizer.from_pretrained(model_folder)
     assert names(folder / "model.safetensors") == names(model_folder / "model.safetensors")
@@ -71,9 +71,9 @@ def test_the_trainers_state_comes_back(trained: Trained, model_folder: Path, tmp
     module, optimizer = trained
     folder = save(tmp_path, 3, trained, model_folder)
     expected = (random.random(), float(torch.rand(())))
-    other = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    other = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     other_optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3)
-    checkpoint.load_trainer(folder, other, other_optimizer)
+    checkpoint.load_trainer(folder, other_optimizer)
     assert (random.random(), float(torch.rand(()))) == expected
     for name, tensor in other.state_dict().items():
         assert torch.equal(tensor, module.state_dict()[name]), name

@@ -59,7 +59,7 @@ def test_the_algorithms_are_the_folders_files() -> None:
     for name in files:
         module = base.load(name)
         assert module.Reward(module.Settings()).score(context(Outcome.PASS, 20)).reward > 0
-    with pytest.raises(ValueError, match="'ppo'.*grpo.*rltf"):
+    with pytest.raises(ValueError, match=r"'ppo'.*grpo.*rltf"):
         base.load("ppo")
 
 
