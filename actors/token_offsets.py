@@ -15,11 +15,12 @@ from typing import Any, Protocol
 class OffsetTokenizer(Protocol):
     """The part of a transformers tokenizer that is used here."""
 
-    all_special_ids: list[int]
+    @property
+    def all_special_ids(self) -> list[int]: ...
 
     def convert_ids_to_tokens(self, ids: list[int]) -> Any: ...
 
-    def decode(self, token_ids: list[int], **options) -> str: ...
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = False) -> Any: ...
 
 
 def byte_level_offsets(token_bytes: list[bytes]) -> tuple[str, list[tuple[int, int]]]:

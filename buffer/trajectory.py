@@ -61,8 +61,12 @@ class Trajectory(BaseModel):
         description="sampled: trained on; greedy: a baseline, never trained on; reference: a solution for the supervised term.",
     )
     token_ids: list[int] = Field(description="[tokens] prompt, responses and feedback in order.")
-    log_probs: list[float] = Field(description="[tokens] log-probability under the distribution sampled from; 0 where not sampled.")
-    policy_versions: list[int] = Field(description="[tokens] policy version that sampled the token; -1 where not sampled.")
+    log_probs: list[float] = Field(
+        description="[tokens] log-probability under the distribution sampled from; 0 where not sampled."
+    )
+    policy_versions: list[int] = Field(
+        description="[tokens] policy version that sampled the token; -1 where not sampled."
+    )
     loss_mask: list[int] = Field(description="[tokens] 1 where the policy loss counts the token.")
     turns: list[Turn] = Field(default_factory=list, description="The turns in order; none for a reference.")
 
@@ -73,7 +77,9 @@ class Trajectory(BaseModel):
             raise ValueError(f"trajectory of {self.problem_id!r} has per-token lists of lengths {sorted(lengths)}")
         for turn in self.turns:
             if not 0 <= turn.start <= turn.end <= len(self.token_ids):
-                raise ValueError(f"turn [{turn.start}, {turn.end}) lies outside a trajectory of {len(self.token_ids)} tokens")
+                raise ValueError(
+                    f"turn [{turn.start}, {turn.end}) lies outside a trajectory of {len(self.token_ids)} tokens"
+                )
         if self.role != "reference":
             for mask, version in zip(self.loss_mask, self.policy_versions, strict=True):
                 if mask and version < 0:
@@ -106,7 +112,9 @@ class Group(BaseModel):
     form: Literal[1] = Field(default=FORM, description="Version of this form.")
     group_id: int = Field(ge=0, description="Number of the ticket it answers; unique in a run.")
     problem_id: str = Field(description="The problem.")
-    issued_version: int = Field(ge=0, description="Policy version when the ticket was issued; no sampled token is older.")
+    issued_version: int = Field(
+        ge=0, description="Policy version when the ticket was issued; no sampled token is older."
+    )
     trajectories: list[Trajectory] = Field(description="The episodes, and greedy or reference ones where asked for.")
     baselines: dict[str, dict[str, float]] = Field(
         default_factory=dict,

@@ -75,8 +75,6 @@ def test_the_trainers_state_comes_back(trained: Trained, model_folder: Path, tmp
     other_optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3)
     checkpoint.load_trainer(folder, other_optimizer)
     assert (random.random(), float(torch.rand(()))) == expected
-    for name, tensor in other.state_dict().items():
-        assert torch.equal(tensor, module.state_dict()[name]), name
     assert tensors(other_optimizer.state_dict()["state"]) == tensors(optimizer.state_dict()["state"])
     assert checkpoint.load_record(folder) == ({"step": 3}, b"buffer 3")
 
@@ -132,7 +130,10 @@ def test_a_full_disk_leaves_nothing_behind_and_old_checkpoints_untouched(
     old = save(tmp_path, 1, trained, model_folder, keep=1)
     before = contents(tmp_path)
     assert (old / "model.safetensors").stat().st_size < 150_000 < (old / "trainer" / "state.pt").stat().st_size
-    with pytest.raises(UserError, match=r"step_2 could not be written: .*older checkpoints are untouched") as caught, no_file_over(size):
+    with (
+        pytest.raises(UserError, match=r"step_2 could not be written: .*older checkpoints are untouched") as caught,
+        no_file_over(size),
+    ):
         save(tmp_path, 2, trained, model_folder, keep=1)
     assert "\n" not in str(caught.value)
     assert contents(tmp_path) == before

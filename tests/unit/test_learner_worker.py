@@ -169,7 +169,9 @@ def test_training_goes_on_from_a_checkpoint_bit_for_bit(make: Make) -> None:
     straight.step(2, batch(), 2)
     resumed.step(2, batch(), 2)
     assert same(weights(resumed), weights(straight))
-    without_memory = make(model_path=saved)  # the optimizer's memory matters: from the weights alone it comes out otherwise
+    without_memory = make(
+        model_path=saved
+    )  # the optimizer's memory matters: from the weights alone it comes out otherwise
     without_memory.step(2, batch(), 2)
     assert not same(weights(without_memory), weights(straight))
 

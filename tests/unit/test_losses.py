@@ -138,7 +138,7 @@ def test_alpha_is_capped_and_at_least_one(span: int, rest: int, cap: float) -> N
 
 
 def components(outcome: Outcome, share: float = 0.0) -> dict[str, float]:
-    return rltf_reward.components(outcome, share, rltf_reward.Settings())
+    return rltf_reward.components(outcome, 1.0 if outcome is Outcome.PASS else share, rltf_reward.Settings())
 
 
 def one(outcome: Outcome, share: float = 0.0, role: str = "sampled", **turn: Any) -> Trajectory:
@@ -229,6 +229,14 @@ def test_only_trained_tokens_have_credit(name: str) -> None:
         assert len(credit) == len(trajectory.token_ids)
         assert all(m or not c for c, m in zip(credit, trajectory.loss_mask, strict=True))
     assert found[0][-1] > 0 > found[2][-1]
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_a_token_that_is_masked_out_has_no_credit_even_in_a_response(name: str) -> None:
+    module = base.load(name)
+    masked = one(Outcome.PASS).model_copy(update={"loss_mask": [0, 0, 1, 0, 1, 1]})
+    found = module.Loss(module.Settings()).advantages(group(masked, one(Outcome.ERROR)))
+    assert [bool(credit) for credit in found[0]] == [False, False, True, False, True, True]
 
 
 def test_references_are_wanted_and_weighed_where_supervised() -> None:

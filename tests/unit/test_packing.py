@@ -55,7 +55,9 @@ def policy(model_folder: Path) -> Policy:
 
 # 200 holds all in one sequence; 40 splits the first group; 28 is the longest trajectory with nothing beside it.
 @pytest.mark.parametrize("max_tokens, sequences", [(200, 1), (40, 3), (28, 5)])
-def test_packed_log_probabilities_are_those_of_each_trajectory_alone(policy: Policy, max_tokens: int, sequences: int) -> None:
+def test_packed_log_probabilities_are_those_of_each_trajectory_alone(
+    policy: Policy, max_tokens: int, sequences: int
+) -> None:
     packed = pack(TWO_GROUPS, max_tokens)
     assert len(packed) == sequences
     seen = 0
@@ -77,11 +79,16 @@ def gradients(policy: Policy, losses: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize("max_tokens", [200, 40])
 def test_packed_gradients_are_those_of_each_trajectory_alone(policy: Policy, max_tokens: int) -> None:
-    packed = gradients(policy, [-(torch.tensor(s.advantages) * policy.log_probs(s)).sum() for s in pack(TWO_GROUPS, max_tokens)])
+    packed = gradients(
+        policy, [-(torch.tensor(s.advantages) * policy.log_probs(s)).sum() for s in pack(TWO_GROUPS, max_tokens)]
+    )
     single = gradients(
         policy,
         [
-            -(torch.tensor([a for a, m in zip(w.advantages, w.trajectory.loss_mask, strict=True) if m]) * alone(policy, w.trajectory)).sum()
+            -(
+                torch.tensor([a for a, m in zip(w.advantages, w.trajectory.loss_mask, strict=True) if m])
+                * alone(policy, w.trajectory)
+            ).sum()
             for g in TWO_GROUPS
             for w in g
         ],
@@ -151,16 +158,29 @@ def visible(sequence: PackedSequence, mask: Tensor, row: int) -> list[int]:
 
 @given(groups_of_trajectories(), st.integers(14, 60))
 @settings(max_examples=100, deadline=None)
-def test_every_trained_token_comes_once_and_is_predicted_from_its_own_trajectory(groups: Groups, max_tokens: int) -> None:
+def test_every_trained_token_comes_once_and_is_predicted_from_its_own_trajectory(
+    groups: Groups, max_tokens: int
+) -> None:
     packed = pack(groups, max_tokens)
-    assert Counter(id(m) for s in packed for m in s.members) == Counter(id(m) for g in groups for m in g if m.trained_tokens)
+    assert Counter(id(m) for s in packed for m in s.members) == Counter(
+        id(m) for g in groups for m in g if m.trained_tokens
+    )
     for sequence in packed:
         assert len(sequence) <= max_tokens
         mask = sequence.attention_mask()[0, 0]
         expected = [(m, i) for m in sequence.members for i, trained in enumerate(m.trajectory.loss_mask) if trained]
-        columns = (sequence.predictors, sequence.targets, sequence.behaviour_log_probs, sequence.advantages, sequence.supervised, sequence.trajectory_lengths)
+        columns = (
+            sequence.predictors,
+            sequence.targets,
+            sequence.behaviour_log_probs,
+            sequence.advantages,
+            sequence.supervised,
+            sequence.trajectory_lengths,
+        )
         assert {len(column) for column in columns} == {len(expected)}
-        for (member, index), predictor, target, log_prob, advantage, supervised, length in zip(expected, *columns, strict=True):
+        for (member, index), predictor, target, log_prob, advantage, supervised, length in zip(
+            expected, *columns, strict=True
+        ):
             trajectory = member.trajectory
             assert target == trajectory.token_ids[index]
             assert sequence.token_ids[predictor] == trajectory.token_ids[index - 1]

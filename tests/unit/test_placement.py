@@ -25,7 +25,9 @@ def test_what_fits_is_shared_out(gpus: int, actors: int, expected: Placement) ->
     assert placement.learner_gpus + actors * placement.rollout_gpus <= gpus
 
 
-@pytest.mark.parametrize("gpus, actors, said", [(1, 2, "one GPU holds one engine"), (2, 2, "at most 1 fit"), (4, 4, "at most 3 fit")])
+@pytest.mark.parametrize(
+    "gpus, actors, said", [(1, 2, "one GPU holds one engine"), (2, 2, "at most 1 fit"), (4, 4, "at most 3 fit")]
+)
 def test_what_does_not_fit_is_refused_by_its_key(gpus: int, actors: int, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         plan(gpus, actors)

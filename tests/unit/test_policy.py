@@ -30,7 +30,9 @@ def test_log_probabilities_are_those_at_the_sampling_temperature(model_folder: P
     policy = make(model_folder, temperature)
     trajectory = sampled(TOKENS[:3], TOKENS[3:])
     (sequence,) = pack([[WeightedTrajectory(trajectory, [1.0] * len(TOKENS))]], 100)
-    torch.testing.assert_close(policy.log_probs(sequence).detach(), plain_scores(policy, temperature)[2:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        policy.log_probs(sequence).detach(), plain_scores(policy, temperature)[2:], atol=1e-5, rtol=0
+    )
 
 
 def test_autocast_changes_matrix_products_and_no_weight(model_folder: Path) -> None:

@@ -16,7 +16,9 @@ def rows(values: np.ndarray) -> list[list[float]]:
     return [part.tolist() for part in np.split(values, [50, 180])]
 
 
-def scene(seed: int, movement: float = 0.02, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def scene(
+    seed: int, movement: float = 0.02, noise: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Learner and engine before and after a broadcast that the engine took; `noise` is its rounding."""
     generator = np.random.default_rng(seed)
     before = -generator.exponential(1.0, TOKENS)
@@ -56,7 +58,9 @@ def test_rounding_alone_is_never_complained_about() -> None:
     complaints = []
     for seed in range(200):
         before, engine_before, after, engine_after = scene(seed, noise=0.03)
-        complaints.append(compare(rows(after), rows(engine_after), rows(before), rows(engine_before)).complaint(TOLERANCE))
+        complaints.append(
+            compare(rows(after), rows(engine_after), rows(before), rows(engine_before)).complaint(TOLERANCE)
+        )
     assert complaints == [None] * 200
 
 

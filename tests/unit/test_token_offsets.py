@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +31,7 @@ def byte_fallback() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>", eos_token="</s>")
 
 
-def check(text: str, offsets: list[tuple[int, int]]) -> None:
+def check(text: Any, offsets: list[tuple[int, int]]) -> None:
     """In order, within the text, and no character left out."""
     reached = 0
     last_start = 0

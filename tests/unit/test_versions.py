@@ -21,7 +21,9 @@ from actors.engine.versions import policy_versions
         ([(0, 3)], 0, []),
     ],
 )
-def test_each_token_has_the_version_that_sampled_it(boundaries: list[tuple[int, int]], length: int, expected: list[int]) -> None:
+def test_each_token_has_the_version_that_sampled_it(
+    boundaries: list[tuple[int, int]], length: int, expected: list[int]
+) -> None:
     assert policy_versions(boundaries, length) == expected
 
 
