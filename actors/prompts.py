@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from executor.problem import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _FENCE = re.compile(r"```(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _PYTHON = {"python", "py", "python3"}
@@ -43,16 +46,6 @@ _STDIO_EXAMPLES = (
 )
 
 
-class ChatTokenizer(Protocol):
-    """The part of a transformers tokenizer that is used here."""
-
-    chat_template: str | None
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options) -> list[int]: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-
 @dataclass(frozen=True)
 class Program:
     """A program found in a response; `text` is `response[start:end]`."""
@@ -75,7 +68,7 @@ def _message(problem: Problem, statement: str) -> str:
     return "\n\n".join(parts)
 
 
-def prompt_ids(tokenizer: ChatTokenizer, problem: Problem, worked_examples: int = 0) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, problem: Problem, worked_examples: int = 0) -> list[int]:
     """Token ids of the whole prompt, up to where the response begins.
 
     The first `worked_examples` solved problems of the same kind go before the question (Python only). A tokenizer without a chat template gets
@@ -88,7 +81,8 @@ def prompt_ids(tokenizer: ChatTokenizer, problem: Problem, worked_examples: int 
         conversation.append({"role": "assistant", "content": reference_response(problem, solution)})
     conversation.append({"role": "user", "content": question(problem)})
     if tokenizer.chat_template:
-        return list(tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False))
+        ids = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+        return list(ids)  # type: ignore[arg-type]
     return tokenizer.encode("\n\n".join(message["content"] for message in conversation) + "\n\n")
 
 

@@ -77,6 +77,6 @@ def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Te
         )
     )
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(dtype=torch.bfloat16).save_pretrained(folder)  # type: ignore[call-arg]
     tokenizer.save_pretrained(folder)
     return folder

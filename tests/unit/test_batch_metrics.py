@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from trajectories import group, reference, sampled, verdict
 
 from learner.batch_metrics import batch_metrics
-from trajectories import group, reference, sampled, verdict
 
 MIXED = group(
     sampled(

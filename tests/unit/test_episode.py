@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trajectories import verdict
 
 from actors.episode import Episode, reference_trajectory
 from buffer.trajectory import CreditSpan
-from trajectories import verdict
 
 
 def respond(episode: Episode, tokens: list[int], version: int = 0) -> int:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from trajectories import group, reference, sampled, verdict
 
 from buffer.trajectory import Group
 from executor.verdict import ErrorInfo
 from learner.worker import Learner, LearnerSettings
-from trajectories import group, reference, sampled, verdict
 
 PROMPT = [0, 70, 71, 72, 73, 74]
 GOOD, BAD = [80, 81, 82, 1], [90, 91, 92, 93, 94, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from golden_cases import golden
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from trajectories import group, reference, sampled
@@ -128,6 +129,7 @@ def test_the_golden_file_says_the_same_of_rltf() -> None:
     assert rltf_loss(credit, total=True) == pytest.approx(expected["sum"], abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.floats(1, 20))
 def test_alpha_is_capped_and_at_least_one(span: int, rest: int, cap: float) -> None:
     weight = rltf.alpha(span + rest, 0, span, cap)
@@ -194,12 +196,12 @@ def test_each_baseline_is_what_its_name_says() -> None:
 def test_a_span_is_weighed_by_its_share_of_the_response() -> None:
     span = CreditSpan(start=3, end=4, value=-0.3)
     plain, marked = one(Outcome.ERROR), one(Outcome.ERROR, spans=[span])
-    for settings, weight in (
+    for chosen, weight in (
         (rltf.Settings(), 4.0),
         (rltf.Settings(alpha_cap=2), 2.0),
         (rltf.Settings(mode="code"), 1.0),
     ):
-        found = credits(settings, plain, marked)
+        found = credits(chosen, plain, marked)
         difference = [b - a for a, b in zip(*found, strict=True)]
         assert difference == pytest.approx([0, 0, 0, -0.3 * weight, 0, 0])
 
@@ -268,7 +270,7 @@ E03 = {0.2: [-1.2, 1.5, -0.5, 0.8, -1.2, 4.0], 0.28: [-1.28, 1.5, -0.5, 0.8, -1.
 
 
 def grpo_loss(ratio: float, advantage: float, clip_high: float) -> float:
-    batch = tokens([torch.tensor(ratio, dtype=torch.float64).log()], [advantage], old=[0.0])
+    batch = tokens([math.log(ratio)], [advantage], old=[0.0])
     return float(grpo.Loss(grpo.Settings(clip_high=clip_high)).loss(batch).loss)
 
 
@@ -317,6 +319,7 @@ def test_importance_weights_e06() -> None:
     assert float(metrics["importance_ratio_sum"]) == pytest.approx(sum(ratios), rel=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-20, 0), st.floats(-20, 0)), min_size=1, max_size=8), st.floats(0.1, 10))
 def test_importance_weights_are_bounded_and_have_no_gradient(pairs: list[tuple[float, float]], cap: float) -> None:
     old = torch.tensor([o for o, _ in pairs], dtype=torch.float64, requires_grad=True)
@@ -383,6 +386,7 @@ def test_a_clipped_token_pulls_no_further() -> None:
 
 
 @pytest.mark.parametrize("name, how", NORMALISATIONS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_micro_batches_add_up_to_the_batch(name: str, how: Literal["token"], data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=5))

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from trajectories import reference, sampled
 
 from buffer.trajectory import NOT_SAMPLED, Trajectory
 from learner.model import Policy
 from learner.packing import PackedSequence, WeightedTrajectory, pack, shared_prefix
-from trajectories import reference, sampled
 
 Groups = list[list[WeightedTrajectory]]
 

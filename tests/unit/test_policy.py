@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from trajectories import sampled
 
 from learner.model import Policy
 from learner.packing import WeightedTrajectory, pack
-from trajectories import sampled
 
 TOKENS = [5, 9, 200, 31, 77, 8, 120]
 

@@ -79,10 +79,11 @@ def test_with_a_chat_template_the_worked_examples_are_earlier_turns(
     tokenizer: PreTrainedTokenizerFast, problem: Problem, examples: int
 ) -> None:
     ids = prompt_ids(tokenizer, problem, examples)
-    start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    start, end = (tokenizer.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>"))
+    assert isinstance(start, int) and isinstance(end, int)
     assert ids.count(start) == 2 * examples + 2  # a question and an answer each, the question, the answer to come
     assert ids.count(end) == 2 * examples + 1
-    text = tokenizer.decode(ids)
+    text = str(tokenizer.decode(ids))
     assert text.endswith(f"<|im_start|>user\n{question(problem)}<|im_end|>\n<|im_start|>assistant\n")
     answers = [turn.split("<|im_end|>")[0] for turn in text.split("<|im_start|>assistant\n")[1:-1]]
     assert len(answers) == examples
@@ -97,7 +98,7 @@ def test_with_a_chat_template_the_worked_examples_are_earlier_turns(
 def test_without_a_chat_template_the_prompt_is_plain_text(tokenizer: PreTrainedTokenizerFast, examples: int) -> None:
     plain = copy.deepcopy(tokenizer)
     plain.chat_template = None
-    text = plain.decode(prompt_ids(plain, FUNCTION, examples))
+    text = str(plain.decode(prompt_ids(plain, FUNCTION, examples)))
     assert "<|im_start|>" not in text
     assert text.endswith(question(FUNCTION) + "\n\n")
     assert text.count("```python\n") == examples

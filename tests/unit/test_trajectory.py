@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from trajectories import group, reference, sampled
 
 from buffer.trajectory import CreditSpan, Group, Trajectory, Turn
-from trajectories import group, reference, sampled
 
 
 def fields(**changes: Any) -> dict[str, Any]:
