@@ -113,10 +113,15 @@ class BenchmarkWorker(RolloutWorker):
         ]
         return float(sum(await asyncio.gather(*requests)))
 
+    async def fresh(self) -> None:
+        """Forget the keys and values of all prompts, and make a buffer with one ticket for each problem."""
+        await vars(self.engine)["_llm"].reset_prefix_cache()
+        settings = BufferSettings(groups_per_step=len(self._problems), max_staleness=0)
+        self._buffer = create_buffer(settings, list(self._problems))
+        await self._buffer.gauges.remote()
+
     async def loop(self) -> float:
-        """One group of every problem, by tickets of a fresh buffer. Returns tokens; raises UserError if it does not end."""
-        count = len(self._problems)
-        self._buffer = create_buffer(BufferSettings(groups_per_step=count, max_staleness=0), list(self._problems))
+        """One group of every problem, by tickets. Returns tokens; raises UserError if it does not end."""
         before = self.engine.gauges()["generated_tokens"]
         running = asyncio.create_task(self.run())
         deadline = time.monotonic() + LOOP_TIMEOUT_S
@@ -129,10 +134,6 @@ class BenchmarkWorker(RolloutWorker):
         await running
         return self.engine.gauges()["generated_tokens"] - before
 
-    async def empty_cache(self) -> None:
-        """Forget the keys and values of all prompts."""
-        await vars(self.engine)["_llm"].reset_prefix_cache()
-
 
 async def compare_tokens(config: Config, problems: list[Problem], executors: list[Any], rounds: int) -> float:
     """Print both rates and return their ratio."""
@@ -142,7 +143,7 @@ async def compare_tokens(config: Config, problems: list[Problem], executors: lis
         bare, loop = Rate(), Rate()
 
         async def side(rate: Rate, work: Callable[[], Awaitable[float]]) -> None:
-            await worker.empty_cache()
+            await worker.fresh()
             await measure(rate, work)
 
         await worker.bare()  # the first requests pay for what is set up once

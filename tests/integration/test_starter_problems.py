@@ -118,17 +118,29 @@ def body(program: str) -> str:
     return re.sub(r"\b[A-Za-z_]\w*\b", lambda found: order[found[0]] if found[0] in bound else found[0], text)
 
 
-# One operator serves numbers as well as text or lists; the tasks differ, their one-line solutions do not.
-SAME_OPERATOR = {
-    ("starter/numbers/add", "starter/collections/join_lists"),
-    ("starter/strings/repeat_string", "starter/numbers/multiply"),
-}
-
-
-def test_no_solution_of_one_half_solves_the_other() -> None:
+def same_solutions() -> set[tuple[str, str]]:
+    """Problems of the two halves that one and the same program solves, but for its names."""
     solutions: defaultdict[str, set[str]] = defaultdict(set)
     for problem in HELD_OUT:
         for text in problem.references:
             solutions[body(text)].add(problem.id)
-    twins = {(p.id, other) for p in TRAIN for text in p.references for other in solutions.get(body(text), ())}
-    assert twins - SAME_OPERATOR == set()
+    return {(p.id, other) for p in TRAIN for text in p.references for other in solutions.get(body(text), ())}
+
+
+# One operator serves numbers as well as text and lists: these tasks differ, their solutions do not.
+KNOWN = {
+    ("starter/numbers/add", "starter/collections/join_lists"),
+    ("starter/numbers/add", "starter/strings/concat_strings"),
+    ("starter/strings/repeat_string", "starter/numbers/multiply"),
+}
+
+
+def test_no_further_solution_of_one_half_solves_the_other() -> None:
+    assert same_solutions() - KNOWN == set()
+
+
+@pytest.mark.xfail(
+    reason="three held-out problems share a one-line solution with a training problem: see KNOWN", strict=True
+)
+def test_no_solution_of_one_half_solves_the_other() -> None:
+    assert same_solutions() == set()
