@@ -128,8 +128,19 @@ def test_a_killed_worker_is_replaced_and_its_work_done_again(ray: Any, number: i
     while children(pid):
         assert time.monotonic() < deadline, "the dead worker's processes live on"
         time.sleep(0.05)
-    assert ray.get(workers[0].ping.remote(), timeout=60)["pid"] != pid
+    assert pid_of_restarted(ray, workers[0]) != pid
     stop(ray, workers)
+
+
+def pid_of_restarted(ray: Any, worker: Any) -> int:
+    """The process that Ray has put in the place of a dead one; until it is up, a call says that the actor is unavailable."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return ray.get(worker.ping.remote(), timeout=60)["pid"]
+        except ray.exceptions.ActorUnavailableError:
+            assert time.monotonic() < deadline, "the worker is not restarted"
+            time.sleep(0.1)
 
 
 def test_a_worker_that_always_dies_ends_as_infrastructure(ray: Any) -> None:
