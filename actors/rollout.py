@@ -24,6 +24,7 @@ from actors.rewards.base import load as load_reward
 from actors.token_offsets import token_offsets
 from buffer.replay import Ticket
 from buffer.trajectory import Group, Trajectory
+from executor.errors import UserError
 from executor.judging import JudgeRequest
 from executor.pool import ExecutorPool
 from executor.problem import Problem
@@ -69,6 +70,17 @@ class RolloutWorker:
         self._generating = 0
         self._judging = 0
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def check_prompts(self, held_out: list[Problem]) -> int:
+        """The length of the longest prompt. Raises UserError if it is over the limit, which the engine would refuse much later."""
+        lengths = {p.id: len(self._prompt(p)) for p in [*self._problems.values(), *held_out]}
+        longest = max(lengths, key=lambda name: lengths[name])
+        limit = self._settings.engine.max_model_tokens - self._settings.sampling.max_tokens
+        if lengths[longest] > limit:
+            raise UserError(
+                f"problem {longest!r} has a prompt of {lengths[longest]} tokens: rollout.max_prompt_tokens={limit} is less"
+            )
+        return lengths[longest]
 
     async def start(self) -> int:
         """Start the engine; returns its policy version. Raises EngineError if it does not start."""

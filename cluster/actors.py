@@ -19,6 +19,7 @@ from buffer.actor import create as create_buffer
 from buffer.settings import BufferSettings
 from cluster.config import Config
 from cluster.placement import Placement, plan
+from executor.errors import UserError
 from executor.problem import Problem
 from executor.settings import ExecutorSettings
 from executor.worker import start_worker
@@ -43,17 +44,22 @@ def connect(config: Config) -> None:
         "configure_logging": False,
     }
     address = config.ray.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, **common)
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(
-        num_cpus=os.cpu_count(),
-        include_dashboard=config.ray.dashboard,
-        dashboard_port=config.ray.dashboard_port,
-        object_store_memory=config.ray.object_store_mib << 20,
-        **common,
-    )
+    try:
+        if address:
+            ray.init(address=address, **common)
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(
+            num_cpus=os.cpu_count(),
+            include_dashboard=config.ray.dashboard,
+            dashboard_port=config.ray.dashboard_port,
+            object_store_memory=config.ray.object_store_mib << 20,
+            **common,
+        )
+    except Exception as error:  # Ray has no one class for "the cluster cannot be had"
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        where = f"the cluster at {address} cannot be joined" if address else "Ray cannot be started on this machine"
+        raise UserError(f"{where}: {reason[0][:300]}") from error
 
 
 @dataclass

@@ -59,8 +59,9 @@ def train(config: Config, resume: Path | None = None) -> int:
     machine.check(config, model)
     folder = RunFolder.open(resume) if resume else RunFolder.create(config.run.directory, config.run.name)
     with folder.locked():
-        if not resume:
-            folder.write_text("config.yaml", dump_config(config))
+        # Overrides given on resume are kept too; a summary of an earlier stop is no longer true.
+        folder.write_text("config.yaml", dump_config(config))
+        (folder.path / "summary.json").unlink(missing_ok=True)
         folder.log_to_file()
         return asyncio.run(Controller(config, folder, model, problems, held_out, resumed=resume is not None).run())
 
@@ -159,6 +160,7 @@ class Controller:
 
     async def _start(self) -> None:
         self._house.build(self._version, self._checkpoint)
+        await self._wait(self._house.rollouts[0].check_prompts.remote(self._held_out), "the lengths of prompts", 300)
         starting = {
             f"rollout actor {i} (starting vLLM)": actor.start.remote() for i, actor in enumerate(self._house.rollouts)
         }
@@ -409,7 +411,9 @@ class Controller:
                 for future in done:
                     future.result()
                 pending -= done
+                replacing = time.monotonic()
                 await self._replace_lost()
+                started += time.monotonic() - replacing  # the others could not be looked at meanwhile
                 waiting = ", ".join(futures[future] for future in pending)
                 self._heartbeat(waiting, started)
                 if pending and time.monotonic() - started > timeout_s:

@@ -74,7 +74,7 @@ class SharedMemoryTransfer(WeightTransferEngine[SharedMemoryInitInfo, SharedMemo
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        _die_with_parent()
+        _live_as_long_as_the_actor()
 
     def init_transfer_engine(self, init_info: SharedMemoryInitInfo) -> None:
         """No rendezvous is needed."""
@@ -116,8 +116,9 @@ class WorkerExtension:
         return {request_id: len(state.output_token_ids) for request_id, state in requests.items()}
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it is gone, however it went."""
+def _live_as_long_as_the_actor() -> None:
+    """Have the kernel end this process when the one that started it is gone, and not before: Ctrl-C in a terminal reaches it too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

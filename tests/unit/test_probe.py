@@ -54,13 +54,14 @@ def test_an_engine_that_took_a_part_of_the_weights_is_found() -> None:
     assert "moved 0.3" in (result.complaint(TOLERANCE) or "")
 
 
-def test_rounding_alone_is_never_complained_about() -> None:
+# At 0.1 rounding is five times the movement: the slope alone says nothing, its standard error says so.
+@pytest.mark.parametrize("noise", [0.03, 0.1])
+def test_rounding_alone_is_never_complained_about(noise: float) -> None:
     complaints = []
     for seed in range(200):
-        before, engine_before, after, engine_after = scene(seed, noise=0.03)
-        complaints.append(
-            compare(rows(after), rows(engine_after), rows(before), rows(engine_before)).complaint(TOLERANCE)
-        )
+        before, engine_before, after, engine_after = scene(seed, noise=noise)
+        result = compare(rows(after), rows(engine_after), rows(before), rows(engine_before))
+        complaints.append(result.complaint(TOLERANCE))
     assert complaints == [None] * 200
 
 
