@@ -117,8 +117,11 @@ class WorkerExtension:
 
 
 def _live_as_long_as_the_actor() -> None:
-    """Have the kernel end this process when the one that started it is gone, and not before: Ctrl-C in a terminal reaches it too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Have the kernel end this process when the one that started it is gone, and not before.
+
+    In a process group of its own it is not reached by a terminal's Ctrl-C, which vLLM would take for the end.
+    """
+    os.setpgid(0, 0)
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
