@@ -119,8 +119,8 @@ class Controller:
             loop = asyncio.get_running_loop()
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(name, self._ask_to_stop)
-            await self._start()
             try:
+                await self._start()
                 await self._start_rollouts()
                 self._evaluating = asyncio.create_task(self._evaluate_before())
                 while self._step < self._config.run.steps:
@@ -287,7 +287,9 @@ class Controller:
         self._say(f"checkpoint {path}")
 
     async def _stop_cleanly(self) -> None:
-        """Leave a checkpoint of what is done."""
+        """Leave a checkpoint of what is done; before the start is over there is nothing new to keep."""
+        if not self._probe:
+            return
         self._view.update({"controller": "writing a checkpoint"})
         if self._record.get("checkpoint_step") != self._step:
             await self._save()
@@ -525,7 +527,8 @@ class Controller:
             else error
         )
         lines = [line for line in str(cause).strip().splitlines() if line.strip()]
-        return f"{type(cause).__name__}: {lines[-1].strip() if lines else 'no message'}"[:400]
+        message = lines[-1].strip() if lines else "no message"
+        return message if isinstance(cause, UserError) else f"{type(cause).__name__}: {message}"[:400]
 
 
 def _future(awaitable: Awaitable[T]) -> asyncio.Future[T]:
