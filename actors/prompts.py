@@ -39,9 +39,9 @@ _STDIO_EXAMPLES = (
         "n = int(input())\nprint(n + 1)",
     ),
     (
-        "Write a Python program that reads a line with several integers from standard input and prints the largest. "
-        "Example: input `3 9 2` prints `9`.",
-        "numbers = [int(word) for word in input().split()]\nprint(max(numbers))",
+        "Write a Python program that reads one line of text from standard input and prints it with every word beginning with a capital letter. "
+        "Example: input `red apple` prints `Red Apple`.",
+        "line = input()\nprint(line.title())",
     ),
 )
 

@@ -158,7 +158,6 @@ class WeightsSection(Section):
     max_staleness: int = Field(
         default=1, ge=0, le=1024, description="Policy versions that training may lag behind; 0 = synchronous."
     )
-    transport: Literal["shared_memory"] = Field(default="shared_memory", description="How weights travel to an engine.")
     probe_tolerance: float = Field(
         default=0.12,
         gt=0,

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import math
+import os
 import socket
 from pathlib import Path
 
 import psutil
+from safetensors import safe_open
 
 from cluster.config import Config
 from executor.errors import UserError
 
 GIB = 1 << 30
 BYTES_PER_PARAMETER = 16  # float32 weights, gradients and AdamW's two moments
+ENGINE_BYTES_PER_PARAMETER = 4  # float32 on a CPU
 ENGINE_BASE_GIB = 1.5  # vLLM's two processes on a CPU without weights and cache
 RAY_BASE_GIB = 1.5  # Ray's own processes, buffer and executors
 
 
-def needed_gib(config: Config, weights_bytes: int) -> float:
-    """Memory that a run on this machine's CPU takes, roughly; `weights_bytes` is the size of the bfloat16 checkpoint."""
-    parameters = weights_bytes / 2
+def parameters_of(model: Path) -> int:
+    """How many numbers the safetensors files of a Hugging Face folder hold, by their headers."""
+    total = 0
+    for path in model.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return total
+
+
+def needed_gib(config: Config, parameters: int) -> float:
+    """Memory that a run on this machine's CPU takes, roughly."""
     learner = parameters * BYTES_PER_PARAMETER / GIB + config.learner.micro_batch_tokens / 1024
-    engine = ENGINE_BASE_GIB + 2 * weights_bytes / GIB + config.engine.kv_cache_gib
+    engine = ENGINE_BASE_GIB + parameters * ENGINE_BYTES_PER_PARAMETER / GIB + config.engine.kv_cache_gib
     return learner + engine * config.rollout.actors + RAY_BASE_GIB + config.ray.object_store_mib / 1024
 
 
 def check(config: Config, model: Path) -> None:
     """Raises UserError where memory, shared memory or a port is lacking. A joined cluster is not measured from here."""
-    if config.ray.address:
+    if config.ray.address or os.environ.get("RAY_ADDRESS"):
         return
-    weights = sum(path.stat().st_size for path in model.glob("*.safetensors"))
-    needed = needed_gib(config, weights)
+    parameters = parameters_of(model)
+    weights = parameters * ENGINE_BYTES_PER_PARAMETER
+    needed = needed_gib(config, parameters)
     available = psutil.virtual_memory().available / GIB
     if available < needed:
         raise UserError(

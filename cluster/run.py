@@ -12,9 +12,8 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -30,26 +29,22 @@ from cluster.held_out import summarise
 from cluster.metrics import MetricsWriter
 from cluster.model_source import resolve as resolve_model
 from cluster.probe import ProbeResult, compare
+from cluster.rates import Rates, gauges
 from cluster.report.page import write_report
+from cluster.rollouts import RolloutActors
 from cluster.run_folder import RunFolder
+from cluster.waiting import Stopped, Waiting, as_future, bounded, explain
 from executor.errors import UserError
 from executor.problem import Problem
 from learner import checkpoint
 
 log = logging.getLogger("cupel")
 
-HEARTBEAT_S = 2.0
-WAIT_S = 5.0
+POLL_S = 5.0
+BUFFER_TIMEOUT_S = 60.0
 STOP_S = 25.0
 PROBE_PROBLEMS = 2
 PROBE_TOKENS = 32
-ROLLOUT_RESTARTS = 3
-
-T = TypeVar("T")
-
-
-class Stopped(Exception):
-    """Somebody asked the run to end."""
 
 
 def train(config: Config, resume: Path | None = None) -> int:
@@ -93,18 +88,15 @@ class Controller:
         self._seconds_before = float(self._record.get("seconds", 0.0))
         self._before: Evaluation | None = None
         self._started = time.monotonic()
+        self._waiting = Waiting(self._beat)
         self._house = House(config, self._checkpoint or model, problems, folder.path)
+        self._rollouts = RolloutActors(self._house, self._say)
+        self._rates = Rates(self._house)
         self._metrics = MetricsWriter(folder.path, resume_step=self._step if resumed else None)
         self._view = View(config.run.steps)
-        self._stop = asyncio.Event()
-        self._runs: dict[asyncio.Task[None], int] = {}
         self._evaluating: asyncio.Task[None] | None = None
-        self._restarts = 0
-        self._source: dict[str, str] | None = None
         self._probe: list[list[int]] = []
         self._probe_scores: tuple[list[list[float]], list[list[list[float]]]] | None = None
-        self._last_counts: dict[str, float] = {}
-        self._last_time = time.monotonic()
 
     # The whole of a run ---------------------------------------------------------------------------------------------
 
@@ -128,8 +120,9 @@ class Controller:
                 await self._evaluating
                 if self._step % self._config.weights.broadcast_every:
                     await self._broadcast()
-                await self._house.buffer.close.remote()
-                await self._end_rollouts()
+                await self._ask_buffer("close")
+                if not await self._rollouts.served(BUFFER_TIMEOUT_S):
+                    log.warning("rollout actors still work on groups that nobody waits for")
                 after = await self._evaluate("after")
                 if self._record.get("checkpoint_step") != self._step:
                     await self._save()
@@ -141,7 +134,7 @@ class Controller:
             self._finish(status, after)
             return 0 if status == "finished" else 130
         except (RayActorError, RayTaskError) as error:
-            raise UserError(self._explain(error)) from error
+            raise UserError(explain(error)) from error
         finally:
             if status == "failed":
                 with contextlib.suppress(OSError):
@@ -153,35 +146,47 @@ class Controller:
             await self._shutdown()
 
     def _ask_to_stop(self) -> None:
-        if self._stop.is_set():
+        if self._waiting.stop.is_set():
             return
         self._view.say("stopping after a checkpoint")
-        self._stop.set()
+        self._waiting.stop.set()
 
     async def _start(self) -> None:
         self._house.build(self._version, self._checkpoint)
-        await self._wait(self._house.rollouts[0].check_prompts.remote(self._held_out), "the lengths of prompts", 300)
-        starting = {
-            f"rollout actor {i} (starting vLLM)": actor.start.remote() for i, actor in enumerate(self._house.rollouts)
-        }
+        await self._waiting.one(
+            self._house.rollouts[0].check_prompts.remote(self._held_out), "the lengths of prompts", 300
+        )
+        starting = self._rollouts.starting(self._version)
         starting["learner"] = self._house.learner.ready.remote()
         starting["buffer"] = self._house.buffer.gauges.remote()
         starting |= {f"executor {i}": actor.ping.remote() for i, actor in enumerate(self._house.executors)}
-        await self._all(starting, self._config.engine.start_timeout_s)
+        await self._waiting.all(starting, self._config.engine.start_timeout_s)
         if self._buffer_state is not None:
-            await self._house.buffer.load.remote(self._buffer_state)
-            await self._house.buffer.advance.remote(self._version)
+            await self._ask_buffer("load", self._buffer_state)
+            await self._ask_buffer("advance", self._version)
         ids = [problem.id for problem in self._house.problems[:PROBE_PROBLEMS]]
-        self._probe = await self._wait(self._house.rollouts[0].probe.remote(ids, PROBE_TOKENS), "a probe batch", 300)
+        probe = self._rollouts.ask_first(lambda actor: actor.probe.remote(ids, PROBE_TOKENS))
+        self._probe = await self._waiting.one(probe, "a probe batch", 300)
         await self._check_weights()
         self._say(f"ready after {time.monotonic() - self._started:.0f} s")
+
+    async def _start_rollouts(self) -> None:
+        """Let all of them work, and see that they have begun: the evaluation's many requests queue up behind the first groups."""
+        self._rollouts.serve()
+        deadline = time.monotonic() + POLL_S
+        while time.monotonic() < deadline and self._step < self._config.run.steps:
+            if all(answer["groups_under_way"] for answer in await gauges(self._house.rollouts)):
+                return
+            await asyncio.sleep(0.1)
 
     # Training -------------------------------------------------------------------------------------------------------
 
     async def _train_step(self) -> None:
         started = time.monotonic()
-        while not await self._wait(self._house.buffer.wait_ready.remote(WAIT_S), "groups from the buffer", WAIT_S + 60):
-            self._view.update({"learner": f"waits for groups: {await self._house.buffer.waiting_for.remote()}"})
+        while not await self._waiting.one(
+            self._house.buffer.wait_ready.remote(POLL_S), "groups from the buffer", POLL_S + BUFFER_TIMEOUT_S
+        ):
+            self._view.update({"learner": f"waits for groups: {await self._ask_buffer('waiting_for')}"})
         waited = time.monotonic() - started
         step = self._step + 1
         metrics = await self._learn(step)
@@ -190,31 +195,36 @@ class Controller:
                 metrics |= await self._broadcast()
         finally:
             # A step that is done has its line, also where a stop comes before its weights are out.
-            metrics |= await self._rates()
+            rates, doing = await self._rates.read()
+            metrics |= rates
             metrics |= {
+                "rollouts_replaced": float(self._rollouts.replaced),
                 "step": step,
                 "policy_version": self._version,
                 "wait_seconds": waited,
                 "seconds": self._seconds(),
             }
             self._metrics.write(metrics)
+            self._view.update(doing)
             self._view.step(metrics)
         if step % self._config.run.checkpoint_every == 0 or step == self._config.run.steps:
+            if self._evaluating is not None:
+                await self._evaluating  # who resumes from this checkpoint cannot make up for it
             await self._save()
 
     async def _learn(self, step: int) -> dict[str, float]:
         """One learner step. A stop gives it up and puts its batch back, unless it is too far to be given up: then it counts."""
         batch = self._house.buffer.take.remote()
-        future = _future(self._house.learner.step.remote(step, batch, self._version))
+        future = as_future(self._house.learner.step.remote(step, batch, self._version))
         try:
-            metrics = await self._wait(future, f"learner step {step}", self._config.learner.step_timeout_s)
+            metrics = await self._waiting.one(future, f"learner step {step}", self._config.learner.step_timeout_s)
         except Stopped:
-            await self._house.learner.abort.remote()
-            metrics = await self._bounded(future, f"the end of learner step {step}", STOP_S)
+            await bounded(self._house.learner.abort.remote(), "the learner", STOP_S)
+            metrics = await bounded(future, f"the end of learner step {step}", STOP_S)
         if metrics is None:
-            await self._house.buffer.untake.remote()
+            await self._ask_buffer("untake")
             raise Stopped
-        await self._house.buffer.commit.remote()
+        await self._ask_buffer("commit")
         self._step = step
         return metrics
 
@@ -222,21 +232,12 @@ class Controller:
         """Give every engine the learner's weights as a new policy version and prove that they arrived."""
         if self._evaluating is not None:
             await self._evaluating  # it must end under the weights that it began with
-        version = self._version + 1
+        version, limit = self._version + 1, self._config.weights.timeout_s
         started = time.monotonic()
-        self._source = await self._bounded(
-            self._house.learner.publish.remote(version), "the learner's weights", self._config.weights.timeout_s
-        )
-        await self._all(
-            {
-                f"weights on rollout actor {i}": a.update_weights.remote(self._source, version)
-                for i, a in enumerate(self._house.rollouts)
-            },
-            self._config.weights.timeout_s,
-            stoppable=False,
-        )
+        source = await bounded(self._house.learner.publish.remote(version), "the learner's weights", limit)
+        await self._waiting.all(self._rollouts.send(source, version), limit + self._replacing_s(), stoppable=False)
         self._version = version
-        await self._house.buffer.advance.remote(version)
+        await self._ask_buffer("advance", version)
         seconds = time.monotonic() - started
         result = await self._check_weights()
         metrics = {"broadcast_seconds": seconds, "probe_seconds": time.monotonic() - started - seconds}
@@ -247,42 +248,34 @@ class Controller:
 
     async def _check_weights(self) -> ProbeResult:
         """Compare learner and engines on the probe. Raises UserError if an engine does not hold the learner's weights."""
-        learner, *engines = await self._all(
-            {
-                "the learner's probe": self._house.learner.score.remote(self._probe),
-                **{
-                    f"the probe of rollout actor {i}": a.score.remote(self._probe)
-                    for i, a in enumerate(self._house.rollouts)
-                },
-            },
-            self._config.weights.timeout_s,
+        scores = self._rollouts.ask("the probe of rollout actor", lambda _, actor: actor.score.remote(self._probe))
+        learner, *engines = await self._waiting.all(
+            {"the learner's probe": self._house.learner.score.remote(self._probe), **scores},
+            self._config.weights.timeout_s + self._replacing_s(),
             stoppable=False,
         )
-        worst: ProbeResult | None = None
+        before = self._probe_scores
+        results = []
         for index, engine in enumerate(engines):
-            before = self._probe_scores
-            known = before is not None and index < len(before[1])
-            result = compare(learner, engine, before[0] if known else None, before[1][index] if known else None)  # type: ignore[index]
-            complaint = result.complaint(self._config.weights.probe_tolerance)
-            if complaint:
+            results.append(
+                compare(learner, engine, before[0] if before else None, before[1][index] if before else None)
+            )
+            if complaint := results[-1].complaint(self._config.weights.probe_tolerance):
                 raise UserError(
                     f"rollout actor {index} does not hold the learner's weights (policy version {self._version}): {complaint}"
                 )
-            if worst is None or result.mean_difference > worst.mean_difference:
-                worst = result
         self._probe_scores = (learner, engines)
-        assert worst is not None
-        return worst
+        return max(results, key=lambda result: result.mean_difference)
 
     async def _save(self) -> None:
-        state = await self._house.buffer.state.remote()
+        state = await self._ask_buffer("state")
         record = {
             "step": self._step,
             "policy_version": self._version,
             "seconds": self._seconds(),
             "checkpoint_step": self._step,
         }
-        path = await self._bounded(self._house.learner.save.remote(self._step, state, record), "checkpoint", 600)
+        path = await bounded(self._house.learner.save.remote(self._step, state, record), "checkpoint", 600)
         self._record = record
         self._say(f"checkpoint {path}")
 
@@ -294,59 +287,6 @@ class Controller:
         if self._record.get("checkpoint_step") != self._step:
             await self._save()
 
-    # Rollout actors -------------------------------------------------------------------------------------------------
-
-    async def _start_rollouts(self) -> None:
-        """Let all of them work, and see that they have begun: the evaluation's many requests queue up behind the first groups."""
-        for index, actor in enumerate(self._house.rollouts):
-            self._watch(index, actor)
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline and self._step < self._config.run.steps:
-            if all(
-                gauges["groups_under_way"]
-                for gauges in await self._gather([a.gauges.remote() for a in self._house.rollouts])
-            ):
-                return
-            await asyncio.sleep(0.1)
-
-    def _watch(self, index: int, actor: Any) -> None:
-        async def run() -> None:
-            await actor.run.remote()
-
-        self._runs[asyncio.create_task(run())] = index
-
-    async def _replace_lost(self) -> None:
-        """Put a fresh actor in the place of one that ended with an error; its work goes back to the buffer."""
-        for task in [t for t in self._runs if t.done()]:
-            index = self._runs.pop(task)
-            error = task.exception()
-            if error is None:
-                continue
-            self._restarts += 1
-            if self._restarts > ROLLOUT_RESTARTS:
-                raise error
-            self._say(f"rollout actor {index} was lost ({self._explain(error)}); a fresh one takes its place")
-            with contextlib.suppress(Exception):
-                ray.kill(self._house.rollouts[index])
-            await self._house.buffer.release.remote(self._house.names[index])
-            actor = self._house.rollouts[index] = self._house.start_rollout(index, self._version)
-            self._probe_scores = None
-            await self._bounded(
-                actor.start.remote(), f"rollout actor {index} (starting vLLM)", self._config.engine.start_timeout_s
-            )
-            if self._source is not None:
-                await self._bounded(
-                    actor.update_weights.remote(self._source, self._version),
-                    "its weights",
-                    self._config.weights.timeout_s,
-                )
-            self._watch(index, actor)
-
-    async def _end_rollouts(self) -> None:
-        if self._runs:
-            await asyncio.wait(self._runs, timeout=60)
-        self._runs.clear()
-
     # Evaluation -----------------------------------------------------------------------------------------------------
 
     async def _evaluate_before(self) -> None:
@@ -357,22 +297,20 @@ class Controller:
             self._before = Evaluation(**saved)
         elif self._step == 0:
             self._before = await self._evaluate("before")
+        else:
+            self._say("the run was stopped before its first evaluation ended: there will be nothing to compare with")
 
     async def _evaluate(self, label: str) -> Evaluation | None:
         if not self._held_out:
             return None
         settings = self._config.evaluation
         sampling = SamplingSettings(settings.temperature, settings.top_p, self._config.rollout.max_response_tokens)
-        count = len(self._house.rollouts)
-        parts = await self._all(
-            {
-                f"evaluation {label}, rollout actor {i}": actor.evaluate.remote(
-                    self._held_out[i::count], settings.samples, sampling
-                )
-                for i, actor in enumerate(self._house.rollouts)
-            },
-            3600,
+        count = self._config.rollout.actors
+        asked = self._rollouts.ask(
+            f"evaluation {label}, rollout actor",
+            lambda i, actor: actor.evaluate.remote(self._held_out[i::count], settings.samples, sampling),
         )
+        parts = await self._waiting.all(asked, 3600)
         whole: Evaluation = parts[0]
         for part in parts[1:]:
             whole.merge(part)
@@ -384,92 +322,22 @@ class Controller:
 
     # Waiting --------------------------------------------------------------------------------------------------------
 
-    async def _wait(self, awaitable: Awaitable[T], what: str, timeout_s: float) -> T:
-        """Await one answer, with heartbeats, replacing lost rollout actors. Raises Stopped, or UserError after `timeout_s`."""
-        (result,) = await self._all({what: awaitable}, timeout_s)
-        return result
+    async def _ask_buffer(self, method: str, *arguments: Any) -> Any:
+        """A call of the buffer that does not wait for anything; even a stop waits for its answer."""
+        return await bounded(
+            getattr(self._house.buffer, method).remote(*arguments), f"the buffer ({method})", BUFFER_TIMEOUT_S
+        )
 
-    async def _bounded(self, awaitable: Awaitable[T], what: str, timeout_s: float) -> T:
-        """Await one answer that even a stop waits for."""
-        try:
-            return await asyncio.wait_for(_future(awaitable), timeout_s)
-        except TimeoutError:
-            raise UserError(f"gave up waiting for {what} after {timeout_s:.0f} s") from None
+    def _replacing_s(self) -> float:
+        """Seconds that the replacement of a lost rollout actor may add to a wait for all of them."""
+        return self._config.engine.start_timeout_s
 
-    async def _all(
-        self, awaitables: dict[str, Awaitable[Any]], timeout_s: float, *, stoppable: bool = True
-    ) -> list[Any]:
-        futures = {_future(awaitable): what for what, awaitable in awaitables.items()}
-        started = time.monotonic()
-        pending = set(futures)
-        stop = {asyncio.ensure_future(self._stop.wait())} if stoppable else set()
-        try:
-            while pending:
-                done, _ = await asyncio.wait(
-                    {*pending, *stop}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                if done & stop:
-                    raise Stopped
-                for future in done:
-                    future.result()
-                pending -= done
-                replacing = time.monotonic()
-                await self._replace_lost()
-                started += time.monotonic() - replacing  # the others could not be looked at meanwhile
-                waiting = ", ".join(futures[future] for future in pending)
-                self._heartbeat(waiting, started)
-                if pending and time.monotonic() - started > timeout_s:
-                    raise UserError(f"gave up after {timeout_s:.0f} s waiting for: {waiting}")
-        finally:
-            for future in stop:
-                future.cancel()
-        return [future.result() for future in futures]
-
-    def _heartbeat(self, what: str, started: float) -> None:
-        if not what:
-            return
-        waiting = f"{what} ({time.monotonic() - started:.0f} s)"
+    def _beat(self, waiting: str) -> None:
+        """Say what is waited for; raises what ended a rollout actor for good."""
+        self._rollouts.check()
         state: dict[str, Any] = {"controller": waiting, "step": self._step, "policy_version": self._version}
         self._view.update(state)
         self._folder.heartbeat({**state, "steps": self._config.run.steps, "seconds": self._seconds()})
-
-    # Numbers --------------------------------------------------------------------------------------------------------
-
-    async def _rates(self) -> dict[str, float]:
-        """Tokens and executions a second since the last step, over all actors."""
-        rollouts = await self._gather([a.gauges.remote() for a in self._house.rollouts])
-        executors = await self._gather([a.gauges.remote() for a in self._house.executors])
-        counts = {
-            "tokens": sum(g.get("generated_tokens", 0.0) for g in rollouts),
-            "executions": sum(g.get("executions", 0.0) for g in executors),
-            "infrastructure": sum(g.get("infrastructure", 0.0) for g in rollouts),
-        }
-        now = time.monotonic()
-        elapsed = max(now - self._last_time, 1e-9)
-        rates = {
-            f"{name}_per_second": max(0.0, counts[name] - self._last_counts.get(name, 0.0)) / elapsed
-            for name in ("tokens", "executions")
-        }
-        self._last_counts, self._last_time = counts, now
-        buffer = await self._house.buffer.gauges.remote()
-        self._view.update(
-            {
-                "rollout": f"{sum(g.get('generating', 0) for g in rollouts):.0f} generating",
-                "executor": f"{sum(g.get('judging', 0) for g in rollouts):.0f} being judged",
-                "buffer": f"{buffer.get('ready', 0):.0f} groups ready, {buffer.get('outstanding', 0):.0f} under way",
-            }
-        )
-        return {
-            **rates,
-            "infrastructure": counts["infrastructure"],
-            "buffer_ready": float(buffer.get("ready", 0.0)),
-            "buffer_outstanding": float(buffer.get("outstanding", 0.0)),
-        }
-
-    async def _gather(self, references: list[Any]) -> list[dict[str, float]]:
-        """Answers of the actors that live; a metric is no reason to end a run."""
-        answers = await asyncio.gather(*(asyncio.wait_for(_future(r), 10) for r in references), return_exceptions=True)
-        return [answer for answer in answers if isinstance(answer, dict)]
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
@@ -503,12 +371,12 @@ class Controller:
         endings = [actor.stop.remote() for actor in house.rollouts]
         if house.learner is not None:
             endings.append(house.learner.close.remote())
-        futures = [_future(e) for e in endings]
-        if futures:
-            await asyncio.wait(futures, timeout=10)
-        tasks = [*self._runs, *([self._evaluating] if self._evaluating else [])]
+        tasks = [*self._rollouts.cancel(), *([self._evaluating] if self._evaluating else [])]
         for task in tasks:
             task.cancel()
+        futures = [as_future(ending) for ending in endings]
+        if futures:
+            await asyncio.wait(futures, timeout=10)
         for future in [*futures, *tasks]:
             if future.done() and not future.cancelled():
                 future.exception()
@@ -517,22 +385,3 @@ class Controller:
     def _say(self, text: str) -> None:
         log.info(text)
         self._view.say(text)
-
-    @staticmethod
-    def _explain(error: BaseException) -> str:
-        """One line on what broke."""
-        cause = (
-            error.cause
-            if isinstance(error, RayTaskError) and isinstance(getattr(error, "cause", None), Exception)
-            else error
-        )
-        lines = [line for line in str(cause).strip().splitlines() if line.strip()]
-        message = lines[-1].strip() if lines else "no message"
-        return message if isinstance(cause, UserError) else f"{type(cause).__name__}: {message}"[:400]
-
-
-def _future(awaitable: Awaitable[T]) -> asyncio.Future[T]:
-    async def wait() -> T:
-        return await awaitable
-
-    return asyncio.ensure_future(wait())

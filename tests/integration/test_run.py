@@ -96,6 +96,22 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).eos_token == "<|im_end|>"
 
 
+def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(*TINY, "run.steps=3", f"run.directory={tmp_path}", "run.name=run")
+    wait_for("a first step", lambda: bool(steps(run)), process)
+    (lost,) = [p for p in tree(process) if "RolloutWorker" in "".join(p.cmdline())]
+    lost.kill()
+    output = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 0, output
+    assert "rollout actor 0 was lost" in output
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["policy_version"]) for row in rows] == [(1, 1), (2, 2), (3, 3)]
+    assert rows[-1]["rollouts_replaced"] == 1
+    assert all(row["probe_difference"] < 0.01 for row in rows)
+    assert json.loads((run / "summary.json").read_text())["held_out"]["problems"] == 3
+
+
 def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
     overrides = ["run.steps=50", "run.checkpoint_every=50", f"run.directory={tmp_path}", "run.name=run"]

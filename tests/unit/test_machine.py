@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from cluster import machine
 from cluster.config import Config, load_config
@@ -21,8 +23,8 @@ def config(*overrides: str) -> Config:
 
 
 def test_memory_grows_with_everything_that_takes_it() -> None:
-    weights = 270_000_000
-    least = machine.needed_gib(config(), weights)
+    parameters = 135_000_000
+    least = machine.needed_gib(config(), parameters)
     # float32 weights, gradients and two moments for each of the 135 million parameters, at the least
     assert 135e6 * 16 / 2**30 < least < 16
     for override in (
@@ -31,8 +33,8 @@ def test_memory_grows_with_everything_that_takes_it() -> None:
         "learner.micro_batch_tokens=4096",
         "ray.object_store_mib=1024",
     ):
-        assert machine.needed_gib(config(override), weights) > least, override
-    assert machine.needed_gib(config(), 2 * weights) > least
+        assert machine.needed_gib(config(override), parameters) > least, override
+    assert machine.needed_gib(config(), 2 * parameters) > least
 
 
 def test_a_small_run_fits(model_folder: Path) -> None:
@@ -66,5 +68,12 @@ def test_a_dashboard_port_in_use_is_told(model_folder: Path) -> None:
     machine.check(taken, model_folder)
 
 
-def test_a_joined_cluster_is_not_measured_from_here(model_folder: Path) -> None:
+def test_a_joined_cluster_is_not_measured_from_here(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.check(config("ray.address=10.0.0.1:6379", "engine.kv_cache_gib=1000"), model_folder)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # as in a submitted job
+    machine.check(config("engine.kv_cache_gib=1000"), model_folder)
+
+
+def test_parameters_are_counted_whatever_their_type(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
+    assert machine.parameters_of(tmp_path) == 22
