@@ -133,7 +133,7 @@ class LearnerSection(Section):
     """How the policy is changed."""
 
     groups_per_step: int = Field(default=4, ge=1, le=65536, description="Groups that make one learner step.")
-    learning_rate: float = Field(default=5e-5, gt=0, lt=1, description="Learning rate of AdamW after the warm-up.")
+    learning_rate: float = Field(default=2e-5, gt=0, lt=1, description="Learning rate of AdamW after the warm-up.")
     warmup_steps: int = Field(default=2, ge=0, description="Steps over which the learning rate rises linearly.")
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay.")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first moment decay.")
