@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
 	then echo "$$python"; exit; fi; done; echo python3)
 VENV_PYTHON = .venv/bin/python
-PACKAGES = actors buffer cluster executor learner
+PACKAGES = actors benchmarks buffer cluster executor learner
 ARGS ?=
 
 .DEFAULT_GOAL := help

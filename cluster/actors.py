@@ -6,12 +6,15 @@ by `start_rollout`, the learner and the buffer are not replaced (their state is 
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from actors.engine.protocol import EngineSettings, SamplingSettings
 from actors.rollout import RolloutSettings, RolloutWorker
@@ -23,6 +26,7 @@ from executor.errors import UserError
 from executor.problem import Problem
 from executor.settings import ExecutorSettings
 from executor.worker import start_worker
+from learner.host_memory import ENVIRONMENT as LEARNER_ENVIRONMENT
 from learner.losses.base import load as load_loss
 from learner.worker import Learner, LearnerSettings
 
@@ -101,7 +105,7 @@ class House:
                 num_cpus=0,
                 num_gpus=self.placement.learner_gpus,
                 max_concurrency=2,
-                runtime_env=_threads(self._learner_threads()),
+                runtime_env=_environment(self._learner_threads(), LEARNER_ENVIRONMENT),
             )
             .remote(self._learner_settings(), str(resume) if resume else None)
         )
@@ -151,10 +155,15 @@ class House:
                 num_cpus=0,
                 num_gpus=self.placement.rollout_gpus,
                 max_concurrency=64,
-                runtime_env=_threads(self._engine_threads()),
+                runtime_env=_environment(self._engine_threads()),
             )
             .remote(settings, self.problems, self.buffer, self.executors)
         )
+
+    def end_rollout(self, actor: Any) -> None:
+        """End a rollout actor at once, whatever state it is in."""
+        with contextlib.suppress(RayError, ValueError):  # it may have ended already
+            ray.kill(actor)
 
     def _learner_settings(self) -> LearnerSettings:
         config = self.config
@@ -191,6 +200,6 @@ class House:
         return "bfloat16" if self.placement.rollout_gpus else "float32"
 
 
-def _threads(count: int) -> dict[str, Any]:
+def _environment(threads: int, more: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Ray gives an actor one OpenMP thread unless told otherwise."""
-    return {"env_vars": {"OMP_NUM_THREADS": str(count)}}
+    return {"env_vars": {"OMP_NUM_THREADS": str(threads), **(more or {})}}

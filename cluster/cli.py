@@ -232,7 +232,10 @@ def evaluate(
     turns: Annotated[int, typer.Option(min=1, help="Turns of an episode; this version evaluates single turns.")] = 1,
     temperature: Annotated[float, typer.Option(min=0.01, max=2, help="Sampling temperature.")] = 1.0,
     top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of probability mass sampled from.")] = 1.0,
-    max_response_tokens: Annotated[int, typer.Option(min=1, help="Tokens after which a response is cut off.")] = 256,
+    max_response_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens after which a response is cut off; a run's own limit, else 256."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="RESULTS.json", help="Where the results go as JSON as well.")
     ] = None,

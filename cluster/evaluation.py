@@ -23,6 +23,8 @@ from executor.problem import Problem
 from executor.settings import ExecutorSettings
 from executor.verdict import Verdict, no_code
 
+MAX_RESPONSE_TOKENS = 256  # for a model that no run of ours says a limit for
+
 
 def evaluate_command(
     *,
@@ -32,15 +34,16 @@ def evaluate_command(
     ks: list[int],
     temperature: float,
     top_p: float,
-    max_response_tokens: int,
+    max_response_tokens: int | None,
     out: Path | None,
 ) -> dict[str, Any]:
     """Sample, judge, print pass@k with 95 % intervals, and write `out` if asked. Raises UserError for what a person can mend."""
     import json
 
-    folder, config = find_model(model)
+    folder, config, of_a_run = find_model(model)
     chosen = load_problems(problems)
-    settings = SamplingSettings(temperature, top_p, max_response_tokens)
+    own_limit = config.rollout.max_response_tokens if of_a_run else MAX_RESPONSE_TOKENS
+    settings = SamplingSettings(temperature, top_p, max_response_tokens or own_limit)
     try:
         evaluation = asyncio.run(_sample(folder, config, chosen, samples, settings))
     except EngineError as error:
@@ -54,6 +57,7 @@ def evaluate_command(
         "samples": samples,
         "temperature": temperature,
         "top_p": top_p,
+        "max_response_tokens": settings.max_tokens,
         "pass_at_k": {},
         "by_problem": {
             p: {"passed": evaluation.passed[p], "samples": n} for p, n in sorted(evaluation.samples.items())
@@ -73,8 +77,9 @@ def evaluate_command(
     return result
 
 
-def find_model(model: str) -> tuple[Path, Config]:
-    """The folder of a model, a checkpoint or a run (its newest checkpoint), and the configuration whose prompts it was trained with."""
+def find_model(model: str) -> tuple[Path, Config, bool]:
+    """The folder of a model, a checkpoint or a run (its newest checkpoint), the configuration whose prompts it was trained with,
+    and whether that is a run's or the defaults."""
     path = Path(model).expanduser()
     for run in (path, path.parent.parent):
         if path.is_dir() and (run / "config.yaml").exists():
@@ -82,9 +87,9 @@ def find_model(model: str) -> tuple[Path, Config]:
             checkpoint = latest_checkpoint(run) if run == path else path
             if checkpoint is None:
                 raise UserError(f"run folder {run} has no complete checkpoint yet")
-            return resolve(str(checkpoint), config.model.cache), config
+            return resolve(str(checkpoint), config.model.cache), config, True
     config = Config()
-    return resolve(model or DEFAULT_MODEL, config.model.cache), config
+    return resolve(model or DEFAULT_MODEL, config.model.cache), config, False
 
 
 async def _sample(

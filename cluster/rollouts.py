@@ -7,11 +7,9 @@ generates; one actor is replaced by one waiter at a time; after RESTARTS losses 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-import ray
 from ray.exceptions import RayActorError
 
 from actors.engine.protocol import EngineError
@@ -105,8 +103,7 @@ class RolloutActors:
                 if self.replaced > RESTARTS:
                     raise error
                 self._say(f"rollout actor {index} was lost ({explain(error)}); a fresh one takes its place")
-                with contextlib.suppress(Exception):
-                    ray.kill(lost)
+                self._house.end_rollout(lost)
                 try:
                     self._house.rollouts[index] = await self._fresh(index)
                 except RayActorError as again:

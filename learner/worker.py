@@ -20,6 +20,7 @@ from buffer.trajectory import Group
 from learner import checkpoint
 from learner.batch_metrics import batch_metrics
 from learner.episode_log import write_episodes
+from learner.host_memory import give_back
 from learner.losses.base import TokenBatch
 from learner.losses.base import load as load_loss
 from learner.model import Policy
@@ -128,6 +129,8 @@ class Learner:
             raise ValueError(f"step {step}: the gradient is not finite; a lower learner.learning_rate may help")
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        if self._device == "cpu":
+            give_back()
         write_episodes(self._folder / "trajectories" / f"step_{step:06d}.jsonl", step, batch, self._tokenizer.decode)
         metrics = batch_metrics(groups, policy_version)
         metrics |= {

@@ -62,6 +62,7 @@ class House:
         self.dead_on_arrival = dead_on_arrival
         self.rollouts = [Actor(i, 0) for i in range(actors)]
         self.made = actors
+        self.ended: list[int] = []
 
     def start_rollout(self, index: int, policy_version: int) -> Actor:
         actor = Actor(self.made, policy_version)
@@ -69,6 +70,9 @@ class House:
         self.dead_on_arrival -= 1
         self.made += 1
         return actor
+
+    def end_rollout(self, actor: Actor) -> None:
+        self.ended.append(actor.number)
 
 
 def actors(house: House, said: list[str] | None = None) -> RolloutActors:
@@ -90,6 +94,7 @@ async def test_a_lost_actor_is_replaced_and_its_work_released() -> None:
     house.rollouts[1].dead = True
     assert await scores(group) == [0, 3, 2]
     assert house.released == ["rollout-1-0"]
+    assert house.ended == [1]
     assert group.replaced == 1
     assert len(said) == 1 and "rollout actor 1 was lost" in said[0]
 
