@@ -35,8 +35,8 @@ class RunSection(Section):
     seed: int = Field(
         default=0, ge=0, lt=2**31, description="Seed of the problem order and of everything random in our hands."
     )
-    steps: int = Field(default=36, ge=0, description="Learner steps.")
-    checkpoint_every: int = Field(default=12, ge=1, description="Learner steps between checkpoints.")
+    steps: int = Field(default=26, ge=0, description="Learner steps.")
+    checkpoint_every: int = Field(default=13, ge=1, description="Learner steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints to keep.")
 
 
@@ -132,7 +132,7 @@ class EngineSection(Section):
 class LearnerSection(Section):
     """How the policy is changed."""
 
-    groups_per_step: int = Field(default=4, ge=1, le=65536, description="Groups that make one learner step.")
+    groups_per_step: int = Field(default=6, ge=1, le=65536, description="Groups that make one learner step.")
     learning_rate: float = Field(default=2e-5, gt=0, lt=1, description="Learning rate of AdamW after the warm-up.")
     warmup_steps: int = Field(default=2, ge=0, description="Steps over which the learning rate rises linearly.")
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay.")
