@@ -111,6 +111,19 @@ class House:
         )
         self.rollouts = [self.start_rollout(index, policy_version) for index in range(config.rollout.actors)]
 
+    def role_of(self, actor_id: str | None) -> str:
+        """What the actor of that id is called, for people."""
+        roles = {
+            "learner": [self.learner],
+            "buffer": [self.buffer],
+            "rollout actor": self.rollouts,
+            "executor": self.executors,
+        }
+        for role, handles in roles.items():
+            if any(handle is not None and handle._actor_id.hex() == actor_id for handle in handles):
+                return role
+        return "actor"
+
     def executor_settings(self) -> ExecutorSettings:
         """The judge's settings without the cluster's own."""
         return ExecutorSettings(**self.config.executor.model_dump(exclude={"workers"}))

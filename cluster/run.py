@@ -133,7 +133,9 @@ class Controller:
                 status = "stopped"
             self._finish(status, after)
             return 0 if status == "finished" else 130
-        except (RayActorError, RayTaskError) as error:
+        except RayActorError as error:
+            raise UserError(self._lost(error)) from error
+        except RayTaskError as error:
             raise UserError(explain(error)) from error
         finally:
             if status == "failed":
@@ -150,6 +152,14 @@ class Controller:
             return
         self._view.say("stopping after a checkpoint")
         self._waiting.stop.set()
+
+    def _lost(self, error: RayActorError) -> str:
+        """What is said of an actor that is not replaced: learner and buffer live on in the checkpoint."""
+        role = self._house.role_of(error.actor_id)
+        if error.actor_init_failed:
+            return f"the {role} could not start: {explain(error)}"
+        going_on = f"; cupel train --resume {self._folder.path} goes on from the last checkpoint"
+        return f"the {role}'s process died (killed, or out of memory)" + (going_on if self._record else "")
 
     async def _start(self) -> None:
         self._house.build(self._version, self._checkpoint)

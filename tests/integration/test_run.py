@@ -112,6 +112,21 @@ def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(tmp_path: Path) 
     assert json.loads((run / "summary.json").read_text())["held_out"]["problems"] == 3
 
 
+def test_a_killed_learner_ends_the_run_with_a_word_on_how_to_go_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(*TINY, "run.steps=50", "problems.held_out=null", f"run.directory={tmp_path}", "run.name=run")
+    wait_for("a checkpoint", lambda: (run / "checkpoints" / "step_1").exists(), process)
+    all_of_it = tree(process)
+    (lost,) = [p for p in all_of_it if "ray::Learner" in "".join(p.cmdline())]
+    lost.kill()
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 2, output
+    assert "the learner's process died" in output and f"--resume {run}" in output
+    assert "Traceback" not in output
+    assert json.loads((run / "summary.json").read_text())["status"] == "failed"
+    assert not survivors(all_of_it, 20)
+
+
 def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
     overrides = ["run.steps=50", "run.checkpoint_every=50", f"run.directory={tmp_path}", "run.name=run"]

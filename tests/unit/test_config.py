@@ -55,7 +55,10 @@ MISTAKES = [
     (["learner.learning_rate=0"], "learner.learning_rate=0"),
     (["rollout.tests=some"], "rollout.tests='some': "),
     (["learner.micro_batch_tokens=64"], "learner.micro_batch_tokens=64 cannot hold one episode"),
-    (["buffer.kind=online", "buffer.capacity=2", "learner.groups_per_step=4"], "buffer.capacity=2 is less than learner.groups_per_step=4"),
+    (
+        ["buffer.kind=online", "buffer.capacity=2", "learner.groups_per_step=4"],
+        "buffer.capacity=2 is less than learner.groups_per_step=4",
+    ),
     (["algorithm.name=nothing"], "nothing"),
     (["algorithm.loss={colour: 1}"], "algorithm.loss.colour: unknown key"),
     (["run.steps"], "not of the form key=value"),
