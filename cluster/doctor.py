@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 GIB = 1 << 30
-MEMORY_GIB = 8.0  # what the default run takes, with room
+MEMORY_GIB = 11.0  # what the default run takes, with room
 SHARED_GIB = 1.0  # Ray's object store and two copies of the default model
 DISK_GIB = 4.0  # two checkpoints of the default model with optimizer, and the converted model
 INSTALL = "run `make install`"

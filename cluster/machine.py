@@ -15,9 +15,11 @@ from executor.errors import UserError
 
 GIB = 1 << 30
 BYTES_PER_PARAMETER = 16  # float32 weights, gradients and AdamW's two moments
+LEARNER_BASE_GIB = 1.5  # libraries, and holes in its heap
 ENGINE_BYTES_PER_PARAMETER = 4  # float32 on a CPU
-ENGINE_BASE_GIB = 1.5  # vLLM's two processes on a CPU without weights and cache
-RAY_BASE_GIB = 1.5  # Ray's own processes, buffer and executors
+ENGINE_BASE_GIB = 2.0  # vLLM's two processes on a CPU without weights and cache
+WEIGHTS_IN_TRANSIT = 2  # copies in shared memory
+RAY_BASE_GIB = 1.5  # Ray's own processes, controller, buffer and executors
 
 
 def parameters_of(model: Path) -> int:
@@ -31,9 +33,11 @@ def parameters_of(model: Path) -> int:
 
 def needed_gib(config: Config, parameters: int) -> float:
     """Memory that a run on this machine's CPU takes, roughly."""
-    learner = parameters * BYTES_PER_PARAMETER / GIB + config.learner.micro_batch_tokens / 1024
-    engine = ENGINE_BASE_GIB + parameters * ENGINE_BYTES_PER_PARAMETER / GIB + config.engine.kv_cache_gib
-    return learner + engine * config.rollout.actors + RAY_BASE_GIB + config.ray.object_store_mib / 1024
+    learner = LEARNER_BASE_GIB + parameters * BYTES_PER_PARAMETER / GIB + config.learner.micro_batch_tokens / 1024
+    weights = parameters * ENGINE_BYTES_PER_PARAMETER / GIB
+    engine = ENGINE_BASE_GIB + weights + config.engine.kv_cache_gib
+    ray = RAY_BASE_GIB + config.ray.object_store_mib / 1024
+    return learner + engine * config.rollout.actors + WEIGHTS_IN_TRANSIT * weights + ray
 
 
 def check(config: Config, model: Path) -> None:
