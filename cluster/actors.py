@@ -21,7 +21,7 @@ from actors.rollout import RolloutSettings, RolloutWorker
 from buffer.actor import create as create_buffer
 from buffer.settings import BufferSettings
 from cluster.config import Config
-from cluster.placement import Placement, plan
+from cluster.placement import Placement, engine_threads, plan
 from executor.errors import UserError
 from executor.problem import Problem
 from executor.settings import ExecutorSettings
@@ -144,7 +144,7 @@ class House:
                 max_sequences=config.engine.max_sequences,
                 kv_cache_gib=config.engine.kv_cache_gib,
                 gpu_memory_share=config.engine.gpu_memory_share,
-                threads=self._engine_threads(),
+                threads=engine_threads(self.config.engine.threads),
                 # A resumed or replaced engine must not draw the same numbers again.
                 seed=(config.run.seed + 7919 * policy_version + 104729 * self._started_rollouts) % 2**31,
                 policy_version=policy_version,
@@ -168,7 +168,7 @@ class House:
                 num_cpus=0,
                 num_gpus=self.placement.rollout_gpus,
                 max_concurrency=64,
-                runtime_env=_environment(self._engine_threads()),
+                runtime_env=_environment(engine_threads(self.config.engine.threads)),
             )
             .remote(settings, self.problems, self.buffer, self.executors)
         )
@@ -198,10 +198,6 @@ class House:
             keep_checkpoints=config.run.keep_checkpoints,
             engine_dtype=self._engine_dtype(),
         )
-
-    def _engine_threads(self) -> int:
-        """Half of the cores: the learner is the slower side and takes every core that the engine leaves idle."""
-        return self.config.engine.threads or max(1, (os.cpu_count() or 1) // 2)
 
     def _learner_threads(self) -> int:
         return self.config.learner.threads or os.cpu_count() or 1

@@ -15,6 +15,7 @@ from actors.prompts import extract_program, prompt_ids
 from cluster import machine
 from cluster.config import Config, load_config
 from cluster.model_source import DEFAULT_MODEL, resolve
+from cluster.placement import engine_threads
 from cluster.run_folder import latest_checkpoint, write_atomically
 from cluster.statistics import pass_rate_interval
 from executor.errors import UserError
@@ -44,6 +45,9 @@ def evaluate_command(
     chosen = load_problems(problems)
     own_limit = config.rollout.max_response_tokens if of_a_run else MAX_RESPONSE_TOKENS
     settings = SamplingSettings(temperature, top_p, max_response_tokens or own_limit)
+    print(
+        f"{len(chosen)} problems x {samples} samples of at most {settings.max_tokens} tokens, with {folder}", flush=True
+    )
     try:
         evaluation = asyncio.run(_sample(folder, config, chosen, samples, settings))
     except EngineError as error:
@@ -72,6 +76,13 @@ def evaluate_command(
         print(
             f"pass@{k} {interval.mean:.3f}  95 % interval [{interval.low:.3f}, {interval.high:.3f}]  {len(usable)} problems x {samples} samples"
         )
+    result["by_difficulty"] = {}
+    for difficulty in sorted({p.difficulty for p in chosen if p.difficulty is not None}):
+        names = [p.id for p in chosen if p.difficulty == difficulty and evaluation.samples.get(p.id)]
+        if names:
+            interval = pass_rate_interval([(evaluation.passed[name], evaluation.samples[name]) for name in names], 1)
+            result["by_difficulty"][str(difficulty)] = {"problems": len(names), "mean": interval.mean}
+            print(f"difficulty {difficulty}: pass@1 {interval.mean:.3f}  {len(names)} problems")
     if out is not None:
         write_atomically(out, json.dumps(result, indent=1) + "\n")
     return result
@@ -95,6 +106,9 @@ def find_model(model: str) -> tuple[Path, Config, bool]:
 async def _sample(
     folder: Path, config: Config, problems: list[Problem], samples: int, sampling: SamplingSettings
 ) -> Evaluation:
+    # What an engine has to say while it starts is of use in a run's logs; here it would bury the result.
+    for name in ("VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL", "TRANSFORMERS_VERBOSITY"):
+        os.environ.setdefault(name, "error" if name == "TRANSFORMERS_VERBOSITY" else "ERROR")
     from transformers import AutoTokenizer
 
     from actors.engine.vllm import start
@@ -104,7 +118,6 @@ async def _sample(
     longest = max(len(ids) for ids in prompts.values())
     gpu = machine.has_gpu()
     dtype = ("bfloat16" if gpu else "float32") if config.engine.dtype == "auto" else config.engine.dtype
-    threads = config.engine.threads or os.cpu_count() or 1
     engine = await start(
         EngineSettings(
             model_path=str(folder),
@@ -113,7 +126,7 @@ async def _sample(
             max_sequences=config.engine.max_sequences,
             kv_cache_gib=config.engine.kv_cache_gib,
             gpu_memory_share=0.9,
-            threads=threads,
+            threads=engine_threads(config.engine.threads),
             seed=config.run.seed,
         )
     )

@@ -6,6 +6,7 @@ would. With one GPU, engine and learner share it; with more, each has its own.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from executor.errors import UserError
@@ -17,6 +18,15 @@ class Placement:
 
     rollout_gpus: float
     learner_gpus: float
+
+
+def engine_threads(asked: int | None) -> int:
+    """OpenMP threads of an engine on a CPU: half of the cores, unless so many are asked for.
+
+    In a run the learner takes what the engine leaves idle; and two engine threads that wait for a core spin against each other, so that more are
+    slower as soon as anything else runs.
+    """
+    return asked or max(1, (os.cpu_count() or 1) // 2)
 
 
 def plan(gpus: int, rollout_actors: int) -> Placement:
