@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import itertools
 import os
 import signal
@@ -263,6 +264,9 @@ class VllmEngine:
 
     async def shutdown(self) -> None:
         self._llm.shutdown()
+        # Its own finalizer shuts down again, which at the interpreter's end fails with a traceback.
+        del self._llm
+        gc.collect()
 
 
 async def start(settings: EngineSettings) -> VllmEngine:
