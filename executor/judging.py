@@ -62,7 +62,7 @@ class Judge:
         isolations: list[Isolation] = []
         try:
             for _ in range(settings.slots):
-                isolations.append(open_isolation(settings.min_level))
+                isolations.append(open_isolation(settings.min_level, settings.max_level))
             other_user = isolations[0].users is not None
             interpreter = find(other_user)
             self._base = Base(settings.scratch_dir, other_user)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from executor.sandbox.level import LevelName, default_min_level
+from executor.sandbox.level import LEVELS, LevelName, default_min_level
 
 
 class ExecutorSettings(BaseModel):
@@ -31,9 +31,16 @@ class ExecutorSettings(BaseModel):
         description="Lowest level of isolation to work at; by default L1 (another user) for root, else L0. "
         "The highest that works is used.",
     )
+    max_level: LevelName = Field(default="L3", description="Highest level of isolation to use, for comparisons and tests.")
     scratch_dir: str | None = Field(
         default=None, description="Folder for the programs' scratch folders; the system's if null."
     )
+
+    @model_validator(mode="after")
+    def _levels_in_order(self) -> ExecutorSettings:
+        if LEVELS.index(self.max_level) < LEVELS.index(self.min_level):
+            raise ValueError(f"max_level={self.max_level} is below min_level={self.min_level}")
+        return self
 
     def wall_s(self, cpu_s: float) -> float:
         """Wall seconds allowed to a test of so many CPU seconds."""
