@@ -7,6 +7,7 @@ ask.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -19,7 +20,8 @@ from executor.languages.java import refuse
 from executor.languages.python import Finding, run_test
 from executor.languages.python_tests import BrokenTest
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
-from executor.sandbox.level import Isolation, open_isolation
+from executor.sandbox.choosing import choose
+from executor.sandbox.level import Isolation, at_least
 from executor.sandbox.process import SandboxLost
 from executor.sandbox.scratch import Base
 from executor.sandbox.slot import Limits, Slot
@@ -59,18 +61,19 @@ class Judge:
         self._closed = False
         self.infrastructure_failures = 0
         self.busy_slots = 0
+        other_user = os.geteuid() == 0 and settings.max_level != "L0"
+        interpreter = find(other_user)
+        self.level = choose(settings.min_level, settings.max_level, interpreter)
+        self._base = Base(settings.scratch_dir, other_user and at_least(self.level, "L1"))
         isolations: list[Isolation] = []
         try:
-            for _ in range(settings.slots):
-                isolations.append(open_isolation(settings.min_level, settings.max_level))
-            other_user = isolations[0].users is not None
-            interpreter = find(other_user)
-            self._base = Base(settings.scratch_dir, other_user)
-        except UserError:
+            for number in range(settings.slots):
+                isolations.append(Isolation(self.level, interpreter, f"{id(self):x}-{number}"))
+        except OSError as error:
             for isolation in isolations:
                 isolation.close()
-            raise
-        self.level = isolations[0].level
+            self._base.close()
+            raise UserError(f"executor.slots={settings.slots}: {error}") from None
         for number, isolation in enumerate(isolations):
             slot = Slot(interpreter, isolation, self._base.path, number)
             self._slots.append(slot)
@@ -100,7 +103,7 @@ class Judge:
             total=len(chosen),
             tests=results,
             error=error,
-            level=slot.level,
+            level=self.level,
             seconds=time.monotonic() - start,
         )
 

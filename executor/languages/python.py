@@ -87,7 +87,7 @@ def _settled(run: Run, limits: Limits, reports: list[tuple[Any, ...]]) -> Findin
         error = ErrorInfo(type="SyntaxError", message="the source makes the compiler fail", trusted=True)
         return Finding(Outcome.SYNTAX_ERROR, seconds, "SyntaxError: the source makes the compiler fail", error)
     raised = _raised(reports)
-    if run.program.end.peak_bytes >= limits.memory_bytes or (raised is not None and raised.type == "MemoryError"):
+    if run.out_of_memory or run.program.end.peak_bytes >= limits.memory_bytes or (raised is not None and raised.type == "MemoryError"):
         error = raised or ErrorInfo(type="MemoryError")
         return Finding(Outcome.MEMORY, seconds, f"more than {limits.memory_bytes >> 20} MiB", error)
     if run.reason == "output":

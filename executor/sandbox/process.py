@@ -20,6 +20,7 @@ from typing import Any
 
 from executor.languages import wire
 from executor.languages.interpreter import Interpreter
+from executor.sandbox.cgroup import Group
 
 _REPLY_S = 20.0
 _ROOM = Path(__file__).resolve().parent
@@ -61,6 +62,27 @@ class End:
         return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
 
 
+@dataclass(frozen=True)
+class Process:
+    """A process of a test that has not been waited for."""
+
+    number: int
+    """Its process id where the zygote is."""
+    fd: int
+    """A descriptor of it, readable when it is dead."""
+    pid: int
+    """Its process id where we are."""
+
+
+def _process_id(fd: int) -> int:
+    """The process id of a process descriptor. Raises OSError where it has gone."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        for line in file:
+            if line.startswith(b"Pid:"):
+                return int(line[4:])
+    raise OSError("no process descriptor")
+
+
 class _Launcher:
     """One thread that starts all zygotes of this process."""
 
@@ -95,8 +117,11 @@ _launcher = _Launcher()
 class Zygote:
     """One warm interpreter. Used by one thread at a time."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
-        """Start it and wait until it is ready. Raises SandboxLost."""
+    def __init__(self, interpreter: Interpreter, setup: dict[str, Any], group: Group | None = None) -> None:
+        """Start it in `group`, tell it how to hold programs (`setup`, see zygote.py) and wait until it is ready.
+
+        Raises SandboxLost.
+        """
         self._interpreter = interpreter
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
@@ -108,7 +133,9 @@ class Zygote:
         try:
             self._process = _launcher.run(lambda: self._start(theirs.fileno()))
             theirs.close()
-            ready = self._receive()
+            if group is not None:
+                group.add(self._process.pid)
+            ready, _ = self._ask({"do": "begin", **setup}, [])
         except (SandboxLost, OSError, TimeoutError, subprocess.SubprocessError) as error:
             self.kill()
             words = os.pread(self._words, 1 << 16, 0).decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -130,7 +157,7 @@ class Zygote:
             flags = ["-s", "-P", "-S", "-B"]
             command = [str(self._interpreter.binary), *flags, str(_ROOM / "zygote.py")]
             return subprocess.Popen(
-                [*command, str(descriptor), str(os.getpid()), str(keep), str(_LANGUAGES)],
+                [*command, str(descriptor), str(os.getpid()), str(keep), str(_LANGUAGES), str(_ROOM)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._words,
@@ -143,18 +170,18 @@ class Zygote:
             if keep >= 0:
                 os.close(keep)
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
         try:
-            raw = self._socket.recv(1 << 16)
+            raw, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 1)
             answer = wire.decode(raw)
         except (OSError, wire.WireError) as error:
             self.kill()
             raise SandboxLost(f"the sandbox's interpreter is gone: {error or type(error).__name__}") from error
         if "error" in answer:
             raise SandboxLost(answer["error"])
-        return answer
+        return answer, fds
 
-    def _ask(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
         try:
             socket.send_fds(self._socket, [wire.encode(request)], fds)
         except OSError as error:
@@ -162,13 +189,20 @@ class Zygote:
             raise SandboxLost(f"the sandbox's interpreter is gone: {error}") from error
         return self._receive()
 
-    def spawn(self, fds: list[int], cwd: str, uid: int | None, limits: list[tuple[str, int]]) -> int:
-        """Fork one process whose descriptors 0, 1, ... are `fds`; its id. Raises SandboxLost."""
-        return self._ask({"do": "spawn", "cwd": cwd, "uid": uid, "limits": limits}, fds)["pid"]
+    def spawn(self, fds: list[int], scratch: str | None, uid: int | None, limits: list[tuple[str, int]]) -> Process:
+        """Fork one process whose descriptors 0, 1, ... are `fds`; the caller closes its `fd`. Raises SandboxLost."""
+        answer, handed = self._ask({"do": "spawn", "scratch": scratch, "uid": uid, "limits": limits}, fds)
+        if len(handed) != 1:
+            raise SandboxLost("the sandbox's interpreter handed no process over")
+        try:
+            return Process(answer["pid"], handed[0], _process_id(handed[0]))
+        except OSError as error:
+            os.close(handed[0])
+            raise SandboxLost(f"the new process cannot be found: {error}") from error
 
     def finish(self) -> tuple[dict[int, End], float]:
-        """End all processes: how each ended, and the CPU seconds of their descendants. Raises SandboxLost."""
-        answer = self._ask({"do": "finish"}, [])
+        """End all processes: how each ended, by `Process.number`, and the CPU seconds of their descendants. Raises SandboxLost."""
+        answer, _ = self._ask({"do": "finish"}, [])
         return {pid: End(status, cpu, peak * 1024) for pid, status, cpu, peak in answer["ends"]}, answer["rest"]
 
     def purge(self, uids: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""One place where one test runs at a time: a zygote, the users of its level, a fresh scratch folder a test.
+"""One place where one test runs at a time: a zygote, what its level of isolation holds, a fresh scratch folder a test.
 
 Invariants: after `run` no process, descriptor or file of the test is left, whatever became of it; a slot whose
 machinery failed raises SandboxLost and starts anew at its next use.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from dataclasses import dataclass
 
 from executor.languages import wire
 from executor.languages.interpreter import Interpreter
+from executor.sandbox import namespaces
 from executor.sandbox.level import Isolation
-from executor.sandbox.process import End, SandboxLost, Zygote
+from executor.sandbox.process import End, Process, SandboxLost, Zygote
 from executor.sandbox.scratch import remove
 from executor.sandbox.supervise import Reason, Watched, watch
 
@@ -63,6 +65,8 @@ class Run:
     rest_cpu_s: float
     """CPU seconds of processes that the program left behind."""
     wall_s: float
+    out_of_memory: bool = False
+    """Whether the kernel killed a process of it for memory."""
 
 
 class _Pipes:
@@ -92,6 +96,11 @@ class _Pipes:
         self.theirs.update(ends)
         return ends
 
+    def hold(self, process: Process) -> Process:
+        """Close the process's descriptor with ours."""
+        self.ours.add(process.fd)
+        return process
+
     def close_theirs(self) -> None:
         while self.theirs:
             os.close(self.theirs.pop())
@@ -111,51 +120,68 @@ class Slot:
         self._zygote: Zygote | None = None
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
-    @property
-    def level(self) -> str:
-        """Name of the level of isolation."""
-        return self._isolation.level
-
     def run(self, program: Part, tester: Part | None, limits: Limits) -> Run:
         """Run one test to its end or its limit. Raises SandboxLost."""
         zygote = self._ready()
-        self._tests += 1
-        scratch = f"{self._base}/s{self._number}t{self._tests}"
         pipes = _Pipes()
         try:
-            os.mkdir(scratch, 0o700)
-            self._isolation.own(scratch)
+            scratch = self._make_scratch()
             run = self._run(zygote, scratch, pipes, program, tester, limits)
-            remove(scratch)
-            self._isolation.clean()
+            self._clean(scratch)
             return run
         except BaseException as error:  # an interrupt, too, leaves the zygote with a test that nobody waits for
-            self._start_anew(scratch)
+            self._start_anew()
             if isinstance(error, SandboxLost | OSError):
                 raise SandboxLost(str(error)) from error
             raise
         finally:
             pipes.close()
 
-    def _start_anew(self, scratch: str) -> None:
+    @property
+    def _folder(self) -> str:
+        return f"{self._base}/s{self._number}"
+
+    def _make_scratch(self) -> str:
+        """An empty folder for one test: the path at which the program sees it."""
+        if self._isolation.scratch_inside:
+            return namespaces.SCRATCH
+        self._tests += 1
+        scratch = f"{self._folder}/t{self._tests}"
+        os.mkdir(scratch, 0o700)
+        if self._isolation.users is not None:
+            self._isolation.users.own(scratch)
+        return scratch
+
+    def _clean(self, scratch: str) -> None:
+        if not self._isolation.scratch_inside:
+            remove(scratch)
+        if self._isolation.leaves_traces and self._isolation.users is not None:
+            self._isolation.users.clean()
+
+    def _start_anew(self) -> None:
         """A new zygote at once, since it also ends what the old one may have left alive."""
-        if self._zygote is not None:
-            self._zygote.kill()
-            self._zygote = None
+        self._end_zygote()
         try:
             self._ready()
-            remove(scratch)
-            self._isolation.clean()
         except (SandboxLost, OSError):
             pass  # the next test tries again; the folder goes with the base at the end
 
+    def _end_zygote(self) -> None:
+        if self._zygote is not None:
+            self._zygote.kill()
+            self._zygote = None
+
     def _ready(self) -> Zygote:
         if self._zygote is None or not self._zygote.alive:
-            if self._zygote is not None:
-                self._zygote.kill()
-            self._zygote = Zygote(self._interpreter)
-            if self._isolation.users is not None:
-                self._zygote.purge(list(self._isolation.users))
+            self._end_zygote()
+            remove(self._folder)
+            os.mkdir(self._folder, 0o711)
+            setup = self._isolation.setup(self._folder)
+            self._zygote = Zygote(self._interpreter, setup, self._isolation.group)
+            users = self._isolation.users
+            if users is not None:
+                self._zygote.purge([users.program, users.tester])
+                users.clean()
         return self._zygote
 
     def _run(
@@ -168,15 +194,20 @@ class Slot:
             ("RLIMIT_NOFILE", _OPEN_FILES),
             ("RLIMIT_STACK", min(_STACK_BYTES, limits.memory_bytes)),
             ("RLIMIT_CORE", 0),
-            *self._isolation.limits(),
         ]
-        users = self._isolation.users or (None, None)
+        users, group = self._isolation.users, self._isolation.group
+        if users is not None:
+            rlimits += users.limits()
+        if group is not None:
+            group.limit(limits.memory_bytes)
+        program_user, tester_user = (None, None) if users is None else (users.program, users.tester)
         watched = Watched([])
         stdin, stdin_end = pipes.to_them()
         stdout, stdout_end = pipes.from_them()
         stderr, stderr_end = pipes.from_them()
         for fd in (stdin, stdout, stderr):
-            self._isolation.own_pipe(fd)
+            if users is not None:
+                users.own_pipe(fd)
         control, control_end = pipes.to_them()
         report, report_end = pipes.from_them()
         watched.writes = {stdin_end: program.stdin, control_end: wire.frame(program.control)}
@@ -188,7 +219,7 @@ class Slot:
         fds = [stdin, stdout, stderr, control, report]
         tester_report_end = -1
         if tester is None:
-            watched.pids = [zygote.spawn(fds, scratch, users[0], rlimits)]
+            watched.processes = [pipes.hold(zygote.spawn(fds, scratch, program_user, rlimits))]
         else:
             calls_in, asks_out = pipes.between()
             asks_in, calls_out = pipes.between()
@@ -196,9 +227,9 @@ class Slot:
             tester_report, tester_report_end = pipes.from_them()
             watched.writes[tester_control_end] = wire.frame(tester.control)
             watched.reads[tester_report_end] = limits.output_bytes
-            pid = zygote.spawn([*fds, calls_in, calls_out], scratch, users[0], rlimits)
+            solution = pipes.hold(zygote.spawn([*fds, calls_in, calls_out], scratch, program_user, rlimits))
             tester_fds = [self._null, self._null, self._null, tester_control, tester_report, asks_in, asks_out]
-            watched.pids = [zygote.spawn(tester_fds, self._base, users[1], rlimits), pid]
+            watched.processes = [pipes.hold(zygote.spawn(tester_fds, None, tester_user, rlimits)), solution]
         pipes.close_theirs()
         before = set(watched.writes)
         try:
@@ -207,21 +238,25 @@ class Slot:
             pipes.ours -= before - set(watched.writes)
         ends, rest = zygote.finish()
 
-        def ran(pid: int, out: int | None, err: int | None, rep: int) -> Ran:
+        def ran(process: Process, out: int | None, err: int | None, rep: int) -> Ran:
             stdout = bytes(seen.read[out]) if out is not None else b""
             stderr = bytes(seen.read[err][-_STDERR_KEPT:]) if err is not None else b""
-            by_itself = pid in seen.dead or ends[pid].signal != 9
-            return Ran(ends[pid], by_itself, stdout, stderr, bytes(seen.read[rep]))
+            end = ends[process.number]
+            by_itself = process in seen.dead or end.signal != signal.SIGKILL
+            return Ran(end, by_itself, stdout, stderr, bytes(seen.read[rep]))
 
-        program_ran = ran(watched.pids[-1], stdout_end, stderr_end, report_end)
-        tester_ran = None if tester is None else ran(watched.pids[0], None, None, tester_report_end)
-        return Run(seen.reason, program_ran, tester_ran, rest, seen.wall_s)
+        program_ran = ran(watched.processes[-1], stdout_end, stderr_end, report_end)
+        tester_ran = None if tester is None else ran(watched.processes[0], None, None, tester_report_end)
+        killed = any(end.signal == signal.SIGKILL for end in ends.values())
+        out_of_memory = killed and group is not None and group.out_of_memory()
+        return Run(seen.reason, program_ran, tester_ran, rest, seen.wall_s, out_of_memory)
 
     def close(self) -> None:
         """End everything."""
         if self._zygote is not None:
             self._zygote.close()
             self._zygote = None
+        remove(self._folder)
         self._isolation.close()
         if self._null >= 0:
             os.close(self._null)

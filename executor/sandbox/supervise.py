@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from executor.sandbox.process import Process
+
 _CHUNK = 1 << 16
 _CORES = os.cpu_count() or 1
 Reason = Literal["exited", "cpu", "wall", "output"]
@@ -19,9 +21,9 @@ Reason = Literal["exited", "cpu", "wall", "output"]
 
 @dataclass
 class Watched:
-    """What to watch: process ids (the first is the main one), what to write where, and how much to read whence."""
+    """What to watch: processes (the first is the main one), what to write where, and how much to read whence."""
 
-    pids: list[int]
+    processes: list[Process]
     writes: dict[int, bytes] = field(default_factory=dict)
     reads: dict[int, int] = field(default_factory=dict)
 
@@ -32,7 +34,7 @@ class Seen:
 
     reason: Reason
     read: dict[int, bytearray]
-    dead: set[int]
+    dead: set[Process]
     wall_s: float
 
 
@@ -40,30 +42,22 @@ def watch(watched: Watched, cpu_limit_s: float, wall_limit_s: float) -> Seen:
     """Watch until the main process is dead or a limit is reached; descriptors stay open, processes may live on."""
     start = time.monotonic()
     deadline = start + wall_limit_s
-    pidfds = {os.pidfd_open(pid): pid for pid in watched.pids}
-    try:
-        return _watch(watched, pidfds, cpu_limit_s, start, deadline)
-    finally:
-        for pidfd in pidfds:
-            os.close(pidfd)
-
-
-def _watch(watched: Watched, pidfds: dict[int, int], cpu_limit_s: float, start: float, deadline: float) -> Seen:
+    ends = {process.fd: process for process in watched.processes}
     poller = select.poll()
     writes = {fd: memoryview(data) for fd, data in watched.writes.items()}
     read = {fd: bytearray() for fd in watched.reads}
-    dead: set[int] = set()
+    dead: set[Process] = set()
     reason: Reason | None = None
     for fd in [*writes, *read]:
         os.set_blocking(fd, False)
     for fd in writes:
         poller.register(fd, select.POLLOUT)
-    for fd in [*read, *pidfds]:
+    for fd in [*read, *ends]:
         poller.register(fd, select.POLLIN)
 
     while reason is None:
         now = time.monotonic()
-        used = max((cpu_seconds(pid) for pid in watched.pids if pid not in dead), default=0.0)
+        used = max((cpu_seconds(p.pid) for p in watched.processes if p not in dead), default=0.0)
         if used > cpu_limit_s:
             reason = "cpu"
             break
@@ -73,8 +67,8 @@ def _watch(watched: Watched, pidfds: dict[int, int], cpu_limit_s: float, start: 
         # The limit cannot be reached sooner than this, however many threads there are.
         patience = min(deadline - now, max(0.004, (cpu_limit_s - used) / _CORES + 0.001), 1.0)
         for fd, _ in poller.poll(patience * 1000):
-            if fd in pidfds:
-                dead.add(pidfds[fd])
+            if fd in ends:
+                dead.add(ends[fd])
                 poller.unregister(fd)
             elif fd in writes:
                 writes[fd] = _write(fd, writes[fd])
@@ -86,7 +80,7 @@ def _watch(watched: Watched, pidfds: dict[int, int], cpu_limit_s: float, start: 
                 poller.unregister(fd)
             elif len(read[fd]) > watched.reads[fd]:
                 reason = "output"
-        if watched.pids[0] in dead:
+        if watched.processes[0] in dead:
             reason = reason or "exited"
 
     if reason == "exited":

@@ -2,12 +2,12 @@
 
 Invariants: single-threaded; it holds no descriptor but its socket, and never sees a program, an input or an answer,
 so nothing of one test can be found in the memory of the next; a forked process is shut in (own session, limits, user,
-scratch folder) before it reads what it is to do; all that a test started is dead and reaped when its end is told.
-Where the judge is gone (the socket ends, or SIGTERM by PR_SET_PDEATHSIG) everything is killed, then this process
-ends.
+scratch folder, Landlock, seccomp) before it reads what it is to do; all that a test started is dead and reaped when its
+end is told. Where the judge is gone (the socket ends, or SIGTERM by PR_SET_PDEATHSIG) everything is killed, then this
+process ends.
 
 argv: socket descriptor, process id of the judge, descriptor of the standard library's folder to keep open or -1,
-folder of the language's files.
+folder of the language's files, folder of this one's. The first request, "begin", says how programs are to be held.
 
 Modules that are imported and not used are what most programs and the runners import: once here, not in each test.
 """
@@ -20,7 +20,6 @@ import atexit  # noqa: F401
 import bisect  # noqa: F401
 import builtins
 import collections
-import collections.abc  # noqa: F401
 import copy  # noqa: F401
 import ctypes
 import fcntl
@@ -42,17 +41,34 @@ import sys
 import threading  # noqa: F401
 import types
 import typing  # noqa: F401
+from collections.abc import Callable
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+_CAPABILITIES_HEADER = struct.pack("<Ii", 0x20080522, 0)  # version 3, this process
+_NO_CAPABILITIES = bytes(24)
 _PARK = 300  # descriptors on their way to their places
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, address: int = 0) -> None:
     """One prctl call. Raises OSError."""
-    if _libc.prctl(option, value, 0, 0, 0):
+    if _libc.prctl(option, value, address, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def drop_capabilities() -> None:
+    """Give up what the maker of a user's namespace may do in it. Raises OSError."""
+    if _libc.capset(_CAPABILITIES_HEADER, _NO_CAPABILITIES):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def install_filter(instructions: bytes) -> None:
+    """Hold this process to a filter of system calls for good. Raises OSError."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(instructions) // 8, ctypes.addressof(code)))
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
 
 
 def load(name: str, folder: str) -> types.ModuleType:
@@ -71,6 +87,9 @@ class Zygote:
         self.sock, self.keep, self.child, self.wire = sock, keep, child, wire
         self.pids: list[int] = []
         self.uids: set[int] = set()
+        self.confine: Callable[[str | None], None] = lambda scratch: None
+        self.seal: Callable[[], None] = lambda: None
+        self.renew_scratch: Callable[[int], None] | None = None
 
     def serve(self) -> None:
         """Answer requests until the judge is gone."""
@@ -79,16 +98,42 @@ class Zygote:
             if not raw:
                 return
             request = self.wire.decode(raw)
+            handed: list[int] = []
             try:
-                answer = {"spawn": self._spawn, "finish": self._finish, "purge": self._purge}[request["do"]](
-                    request, fds
-                )
+                if request["do"] == "spawn":
+                    answer = self._spawn(request, fds)
+                    handed = [os.pidfd_open(answer["pid"])]
+                elif request["do"] == "finish":
+                    answer = self._finish()
+                else:
+                    answer = self._purge(request)
             except OSError as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
             finally:
                 for fd in fds:
                     os.close(fd)
-            self.sock.send(self.wire.encode(answer))
+            socket.send_fds(self.sock, [self.wire.encode(answer)], handed)
+            for fd in handed:
+                os.close(fd)
+
+    def begin(self, folder: str) -> dict:
+        """The first request: how programs are held. Raises OSError where that cannot be had."""
+        raw, _ = self._receive()
+        if not raw:
+            os._exit(0)
+        request = self.wire.decode(raw)
+        if request["do"] != "begin":
+            raise OSError("the first request is not how to begin")
+        readable, devices = request["readable"], request["devices"]
+        modules = {name: load(name, folder) for name in ("landlock", "namespaces", "seccomp")}
+        if request["namespaces"] is not None:
+            modules["namespaces"].enter(request["namespaces"], readable, devices)
+            self.renew_scratch = modules["namespaces"].renew_scratch
+        if request["confined"]:
+            rules = modules["landlock"].Rules(readable, devices)
+            calls = modules["seccomp"].Filter()
+            self.confine, self.seal = rules.restrict, lambda: install_filter(calls.bytes_for(os.getpid()))
+        return request
 
     def _receive(self) -> tuple[bytes, list[int]]:
         fds = array.array("i")
@@ -101,6 +146,8 @@ class Zygote:
     def _spawn(self, request: dict, fds: list[int]) -> dict:
         if request["uid"] is not None:
             self.uids.add(request["uid"])
+        if self.renew_scratch is not None and request["scratch"] is not None:
+            self.renew_scratch(os.getuid() if request["uid"] is None else request["uid"])
         me = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -121,6 +168,8 @@ class Zygote:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        self.confine(request["scratch"])
         parked = [_dup_above(fd) for fd in fds]
         for place, fd in enumerate(parked):
             os.dup2(fd, place, inheritable=place < 3)
@@ -129,7 +178,7 @@ class Zygote:
         else:
             os.closerange(len(fds), self.keep)
             os.closerange(self.keep + 1, 1 << 20)
-        os.chdir(request["cwd"])
+        os.chdir(request["scratch"] or "/")
         os.umask(0o022)
         for name, value in request["limits"]:
             which = getattr(resource, name)
@@ -141,13 +190,14 @@ class Zygote:
             os.setgroups([])
             os.setresgid(request["uid"], request["uid"], request["uid"])
             os.setresuid(request["uid"], request["uid"], request["uid"])
+        drop_capabilities()
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
         prctl(PR_SET_DUMPABLE, 0)
         if os.getppid() != parent:
             os._exit(97)
+        self.seal()
 
-    def _finish(self, request: dict, fds: list[int]) -> dict:
+    def _finish(self) -> dict:
         """Kill and reap all that the test started: status, CPU seconds, peak KiB of each; CPU seconds of the rest."""
         ends = []
         for pid in self.pids:
@@ -159,7 +209,7 @@ class Zygote:
         self.pids = []
         return {"ends": ends, "rest": rest}
 
-    def _purge(self, request: dict, fds: list[int]) -> dict:
+    def _purge(self, request: dict) -> dict:
         """Kill what an earlier holder of these users left alive."""
         for uid in request["uids"]:
             kill_user(uid)
@@ -239,11 +289,11 @@ def _children() -> list[int]:
 def main() -> None:
     """Set up and serve."""
     descriptor, judge, keep, folder = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    sandbox_folder = sys.argv[5]
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")  # where memory runs out, ours goes first; forks inherit it
-    prctl(PR_SET_DUMPABLE, 0)
     if os.getppid() != judge:
         return
     wire = load("wire", folder)
@@ -256,6 +306,13 @@ def main() -> None:
         del os.environ[name]
     sock = socket.socket(fileno=descriptor)
     zygote = Zygote(sock, keep, child, wire)
+
+    try:
+        zygote.begin(sandbox_folder)
+    except OSError as error:
+        sock.send(wire.encode({"error": str(error)}))
+        os._exit(1)
+    prctl(PR_SET_DUMPABLE, 0)  # not before: a user's namespace is set up through files of /proc that this closes
 
     def orphaned(*_: object) -> None:
         zygote.end()
