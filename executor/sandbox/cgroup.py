@@ -48,7 +48,7 @@ class Group:
         return self._kills > before
 
     def _count_kills(self) -> int:
-        for line in (self._memory / _KILLS[self._version]).read_text(encoding="ascii").splitlines():
+        for line in (self._memory / _KILLS[self._version]).read_text(encoding="utf-8").splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
                 return int(count)
@@ -105,9 +105,9 @@ def _shares(parent: Path) -> bool:
     try:
         control = parent / "cgroup.subtree_control"
         wanted = {"memory", "pids"}
-        if not wanted <= set(control.read_text(encoding="ascii").split()):
+        if not wanted <= set(control.read_text(encoding="utf-8").split()):
             _write(control, "+memory +pids")
-        return wanted <= set(control.read_text(encoding="ascii").split())
+        return wanted <= set(control.read_text(encoding="utf-8").split())
     except OSError:
         return False
 
@@ -115,7 +115,7 @@ def _shares(parent: Path) -> bool:
 def _write(path: Path, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, text.encode("ascii"))
+        os.write(fd, text.encode())
     finally:
         os.close(fd)
 

@@ -70,7 +70,8 @@ def _wait(inside: int) -> None:
 def _build(place: str, readable: list[str], devices: list[str]) -> None:
     _mount(None, "/", None, _RECURSIVE | _PRIVATE)
     _mount("cupel", place, "tmpfs", _NO_SUID | _NO_DEVICES, "size=1m,mode=0755")
-    for path in sorted(readable):
+    # Folders first: a single file would be in the way of the folder that it lies in.
+    for path in sorted(readable, key=lambda path: (not os.path.isdir(path), path)):
         _show(place, path)
     for path in devices:
         _show(place, path, writable=True)
