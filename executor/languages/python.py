@@ -7,9 +7,10 @@ before any of the program ran.
 
 from __future__ import annotations
 
+import re
 import secrets
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from executor.comparing import text_equal, value_equal
@@ -78,9 +79,9 @@ def _settled(run: Run, limits: Limits, reports: list[tuple[Any, ...]]) -> Findin
     if first[0] == "syntax":
         return _syntax(first, seconds)
     if run.reason == "cpu" or seconds > limits.cpu_s:
-        return Finding(Outcome.TIMEOUT, seconds, f"more than {limits.cpu_s:g} s of CPU time")
+        return _timeout(run, seconds, f"more than {limits.cpu_s:g} s of CPU time")
     if run.reason == "wall":
-        return Finding(Outcome.TIMEOUT, seconds, f"no end after {limits.wall_s:g} s", starved=True)
+        return replace(_timeout(run, seconds, f"no end after {limits.wall_s:g} s"), starved=True)
     if first[0] != "compiled":
         if run.program.end.signal is None and run.program.end.code != 1:
             raise SandboxLost(f"the sandbox's process ended with status {run.program.end.status} before it began")
@@ -101,6 +102,20 @@ def _settled(run: Run, limits: Limits, reports: list[tuple[Any, ...]]) -> Findin
         exit_error = ErrorInfo(type="SystemExit", message=f"exit status {run.program.end.code}")
         return _error(raised or exit_error, seconds)
     return None
+
+
+_FRAME = re.compile(rb'File "<program>", line (\d{1,7}) in ')
+
+
+def _timeout(run: Run, seconds: float, message: str) -> Finding:
+    """A program whose time is up, with the line that it was in, where it says so."""
+    stack = run.program.report.rpartition(b"(most recent call first):")[2]
+    frame = _FRAME.search(stack[: 1 << 16])
+    line = int(frame.group(1)) if frame else None
+    if not line:
+        return Finding(Outcome.TIMEOUT, seconds, message)
+    error = ErrorInfo(type="TimeoutError", message=message, line=line)
+    return Finding(Outcome.TIMEOUT, seconds, f"{message} (line {line})", error)
 
 
 def _syntax(report: tuple[Any, ...], seconds: float) -> Finding:

@@ -8,13 +8,15 @@ other process of a code test. Loaded by sandbox/zygote.py, never imported by our
 
 Reports are frames of one tuple each: ("compiled",), ("syntax", type, message, line, column), ("raised", type, base,
 message, line, column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester
-("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message).
+("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message). After the frames may
+come a stack as faulthandler writes it (WHERE_SIGNAL).
 """
 
 from __future__ import annotations
 
 import atexit
 import builtins
+import faulthandler
 import gc
 import io
 import os
@@ -29,6 +31,9 @@ import python_peer as peer  # type: ignore[import-not-found]  # put there by the
 import wire  # type: ignore[import-not-found]
 
 CONTROL, REPORT, CALLS_IN, CALLS_OUT = 3, 4, 5, 6
+WHERE_SIGNAL = 41
+# At that signal a process writes its stack to REPORT, after its frames, whatever it does: the handler is C and needs no interpreter.
+faulthandler.register(WHERE_SIGNAL, file=REPORT, all_threads=False, chain=False)
 
 # Made beforehand: there may be no memory left to make it when it is wanted.
 _NO_MEMORY = wire.frame(wire.encode(("raised", "MemoryError", "MemoryError", "", None, None)))

@@ -230,6 +230,7 @@ class Slot:
             solution = pipes.hold(zygote.spawn([*fds, calls_in, calls_out], scratch, program_user, rlimits))
             tester_fds = [self._null, self._null, self._null, tester_control, tester_report, asks_in, asks_out]
             watched.processes = [pipes.hold(zygote.spawn(tester_fds, None, tester_user, rlimits)), solution]
+        watched.asked = (watched.processes[-1], report_end)
         pipes.close_theirs()
         before = set(watched.writes)
         try:

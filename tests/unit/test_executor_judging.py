@@ -379,3 +379,19 @@ def test_a_missing_test_cannot_make_a_pass() -> None:
     )
     with pytest.raises(ValueError, match="2 of 3"):
         aggregate([Outcome.PASS, Outcome.PASS], 3)
+
+
+@pytest.mark.parametrize(
+    "program, line",
+    [
+        ("x = 0\nwhile True:\n    x += 1", (2, 3)),
+        ("import re\ndef f():\n    re.match('(a+)+b', 'a' * 40)\nf()", (3,)),
+        ("import time\ntime.sleep(60)", (2,)),
+        ("import signal, time\nsignal.pthread_sigmask(0, range(1, 65))\nwhile True: pass", (None,)),
+        ("import os\nos.write(4, b'(most recent call first):\\n  File \"<program>\", line 9999999 in x')\nwhile 1: 0", (3,)),
+    ],
+)
+def test_a_timeout_says_where_the_program_was(judge: Judge, program: str, line: tuple[int | None, ...]) -> None:
+    verdict = stdio(judge, program, time_limit_s=0.3)
+    assert verdict.outcome is Outcome.TIMEOUT
+    assert (verdict.error.line if verdict.error else None) in line
