@@ -16,6 +16,7 @@ from typing import Literal
 
 from executor.errors import UserError
 from executor.languages.interpreter import find
+from executor.languages.packages import find as find_packages
 from executor.languages.java import refuse
 from executor.languages.python import Finding, run_test
 from executor.languages.python_tests import BrokenTest
@@ -65,6 +66,7 @@ class Judge:
         interpreter = find(other_user)
         self.level = choose(settings.min_level, settings.max_level, interpreter)
         self._base = Base(settings.scratch_dir, other_user and at_least(self.level, "L1"))
+        packages = find_packages(tuple(settings.packages))
         isolations: list[Isolation] = []
         try:
             for number in range(settings.slots):
@@ -75,7 +77,7 @@ class Judge:
             self._base.close()
             raise UserError(f"executor.slots={settings.slots}: {error}") from None
         for number, isolation in enumerate(isolations):
-            slot = Slot(interpreter, isolation, self._base.path, number)
+            slot = Slot(interpreter, isolation, self._base.path, number, packages)
             self._slots.append(slot)
             self._free.put(slot)
 

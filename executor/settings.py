@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from executor.sandbox.level import LEVELS, LevelName, default_min_level
 
@@ -32,6 +32,10 @@ class ExecutorSettings(BaseModel):
         "The highest that works is used.",
     )
     max_level: LevelName = Field(default="L3", description="Highest level of isolation to use, for comparisons and tests.")
+    packages: list[str] = Field(
+        default=["numpy"],
+        description="Packages beyond the standard library that programs may import, as far as they are installed beside Cupel.",
+    )
     scratch_dir: str | None = Field(
         default=None, description="Folder for the programs' scratch folders; the system's if null."
     )
@@ -41,6 +45,14 @@ class ExecutorSettings(BaseModel):
         if LEVELS.index(self.max_level) < LEVELS.index(self.min_level):
             raise ValueError(f"max_level={self.max_level} is below min_level={self.min_level}")
         return self
+
+    @field_validator("packages")
+    @classmethod
+    def _are_names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not name.isidentifier():
+                raise ValueError(f"packages: {name!r} is no name of a package that can be imported")
+        return names
 
     def wall_s(self, cpu_s: float) -> float:
         """Wall seconds allowed to a test of so many CPU seconds."""

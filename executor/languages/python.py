@@ -35,13 +35,22 @@ class Finding:
     got: str | None = None
     starved: bool = False
     """Out of wall time with CPU time left: to be tried once more."""
+    undecided: tuple[Any] | None = None
+    """The answer, where the problem's own checker has to say whether it is right."""
 
 
 def run_test(slot: Slot, problem: Problem, program: str, test: Test, limits: Limits) -> Finding:
     """Run one test. Raises SandboxLost, and BrokenTest for a test that cannot be run."""
+    finding = _run_test(slot, problem, program, test, limits)
+    if finding.undecided is None or isinstance(test, CodeTest):
+        return finding
+    return _checked(slot, problem, test, finding, limits)
+
+
+def _run_test(slot: Slot, problem: Problem, program: str, test: Test, limits: Limits) -> Finding:
     if isinstance(test, StdioTest):
         job = {"role": "stdio", "source": program}
-        run = slot.run(Part(wire.encode(job), test.input.encode("utf-8", "surrogatepass")), None, limits)
+        run = slot.run(Part(wire.encode(job), test.input.encode("utf-8", "surrogatepass"), program), None, limits)
         return _stdio(run, limits, problem, test)
     job = {"role": "solution", "source": program, "cap": limits.output_bytes}
     if isinstance(test, FunctionTest):
@@ -50,7 +59,7 @@ def run_test(slot: Slot, problem: Problem, program: str, test: Test, limits: Lim
             control = wire.encode(job)
         except wire.WireError as error:
             raise BrokenTest(f"the arguments cannot be handed over: {error}") from None
-        return _function(slot.run(Part(control), None, limits), limits, problem, test)
+        return _function(slot.run(Part(control, source=program), None, limits), limits, problem, test)
     return _code(slot, job, limits, problem, test)
 
 
@@ -168,6 +177,9 @@ def _stdio(run: Run, limits: Limits, problem: Problem, test: StdioTest) -> Findi
     seconds = run.program.end.cpu_s + run.rest_cpu_s
     if settled is not None:
         return settled
+    if problem.checker.type == "code":
+        text = run.program.stdout.decode("utf-8", "replace")
+        return Finding(Outcome.FAILURE, seconds, "wrong output", got=got, undecided=(text,))
     if text_equal(test.output, run.program.stdout, problem.checker):
         return Finding(Outcome.PASS, seconds)
     return Finding(Outcome.FAILURE, seconds, "wrong output", got=got)
@@ -186,6 +198,8 @@ def _function(run: Run, limits: Limits, problem: Problem, test: FunctionTest) ->
         return _error(_info("TypeError", answer[1] if len(answer) > 1 else "", None, None), seconds)
     if answer[0] != "value" or len(answer) != 2:
         return _error(ErrorInfo(type="SystemExit", message="the program ended without an answer"), seconds)
+    if problem.checker.type == "code":
+        return Finding(Outcome.FAILURE, seconds, "wrong answer", got=_shown(answer[1]), undecided=(answer[1],))
     if value_equal(test.expected, answer[1], problem.checker):
         return Finding(Outcome.PASS, seconds)
     return Finding(Outcome.FAILURE, seconds, "wrong answer", got=_shown(answer[1]))
@@ -196,6 +210,33 @@ def _shown(value: Any) -> str:
         return repr(value)[:_SHOWN]
     except ValueError:  # an int of too many digits
         return f"<{type(value).__name__}>"
+
+
+def _checked(
+    slot: Slot, problem: Problem, test: StdioTest | FunctionTest, finding: Finding, limits: Limits
+) -> Finding:
+    """The problem's own checker on an answer, in a process that holds nothing of the program any more.
+
+    Raises BrokenTest where the checker fails, whatever the answer was.
+    """
+    assert finding.undecided is not None
+    given, expected = (test.input, test.output) if isinstance(test, StdioTest) else (test.args, test.expected)
+    nonce = secrets.token_bytes(16)
+    job = {
+        "role": "checker",
+        "code": problem.checker.code,
+        "given": given,
+        "expected": expected,
+        "answer": finding.undecided[0],
+        "nonce": nonce,
+    }
+    run = slot.run(Part(wire.encode(job), source=problem.checker.code or ""), None, limits)
+    reports = _reports(run.program)
+    last: tuple[Any, ...] = reports[-1] if reports else ("",)
+    if run.reason == "exited" and len(last) == 3 and last[:2] == ("checked", nonce) and type(last[2]) is bool:
+        return replace(finding, outcome=Outcome.PASS, message="", got=None) if last[2] else finding
+    said = last[1] if last[0] == "broken" and len(last) > 1 else f"it ended with {run.reason}, status {run.program.end.status}"
+    raise BrokenTest(f"the problem's checker gives no answer: {said}")
 
 
 def _code(slot: Slot, job: dict[str, Any], limits: Limits, problem: Problem, test: CodeTest) -> Finding:
@@ -211,7 +252,7 @@ def _code(slot: Slot, job: dict[str, Any], limits: Limits, problem: Problem, tes
         "nonce": nonce,
         "cap": limits.output_bytes,
     }
-    run = slot.run(Part(wire.encode(job)), Part(wire.encode(told)), limits)
+    run = slot.run(Part(wire.encode(job), source=job["source"]), Part(wire.encode(told)), limits)
     assert run.tester is not None
     settled = _settled(run, limits, _reports(run.program))
     seconds = run.program.end.cpu_s + run.rest_cpu_s

@@ -8,7 +8,8 @@ other process of a code test. Loaded by sandbox/zygote.py, never imported by our
 
 Reports are frames of one tuple each: ("compiled",), ("syntax", type, message, line, column), ("raised", type, base,
 message, line, column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester
-("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message). After the frames may
+("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message), and of a checker
+("checked", nonce, right). After the frames may
 come a stack as faulthandler writes it (WHERE_SIGNAL).
 """
 
@@ -54,7 +55,7 @@ def main() -> NoReturn:
     os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
     random.seed()
     gc.enable()
-    {"stdio": _stdio, "solution": _solution, "tester": _tester}[job["role"]](job)
+    {"stdio": _stdio, "solution": _solution, "tester": _tester, "checker": _checker}[job["role"]](job)
     os._exit(0)
 
 
@@ -236,6 +237,19 @@ def _tester(job: dict[str, Any]) -> NoReturn:
         report("passed", job["nonce"])
         os._exit(0)
     os._exit(1)
+
+
+def _checker(job: dict[str, Any]) -> NoReturn:
+    """Run a problem's own checker, trusted code, on an answer that is a plain value."""
+    names = _module("__checker__").__dict__
+    try:
+        exec(compile(job["code"], "<checker>", "exec", dont_inherit=True), names)
+        right = names["check"](job["given"], job["expected"], job["answer"])
+    except BaseException as error:
+        report("broken", f"{type(error).__name__}: {peer.named(error)[2]}")
+        os._exit(1)
+    report("checked", job["nonce"], bool(right))
+    os._exit(0)
 
 
 def _missing(name: str) -> NoReturn:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import builtins
 import os
 import struct
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
@@ -116,6 +117,8 @@ class Encoder:
             self._items(b"r", (v.start, v.stop, v.step), depth)
         elif id(v) in _CLASS_NAMES:
             self._sized(b"x", _CLASS_NAMES[id(v)].encode())
+        elif (numpy := sys.modules.get("numpy")) is not None and isinstance(v, numpy.generic):
+            self.value(v.item(), depth)  # a number that stands for the same in every comparison
         elif self.foreign is not None:
             out += b"R"
             out += _U32.pack(self.foreign(v))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from executor.languages import wire
 from executor.languages.interpreter import Interpreter
+from executor.languages.packages import Packages
 from executor.sandbox import namespaces
 from executor.sandbox.level import Isolation
 from executor.sandbox.process import End, Process, SandboxLost, Zygote
@@ -41,6 +42,8 @@ class Part:
 
     control: bytes
     stdin: bytes = b""
+    source: str = ""
+    """The program, for what it may import."""
 
 
 @dataclass(frozen=True)
@@ -114,39 +117,42 @@ class _Pipes:
 class Slot:
     """One sandbox, used by one thread at a time."""
 
-    def __init__(self, interpreter: Interpreter, isolation: Isolation, base: str, number: int) -> None:
-        self._interpreter, self._isolation = interpreter, isolation
+    def __init__(
+        self, interpreter: Interpreter, isolation: Isolation, base: str, number: int, packages: Packages | None = None
+    ) -> None:
+        self._interpreter, self._isolation, self._packages = interpreter, isolation, packages
         self._base, self._number, self._tests = base, number, 0
-        self._zygote: Zygote | None = None
+        # The bare one, and one with the packages loaded; each is started when the first program needs it.
+        self._zygotes: dict[bool, Zygote] = {}
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def run(self, program: Part, tester: Part | None, limits: Limits) -> Run:
         """Run one test to its end or its limit. Raises SandboxLost."""
-        zygote = self._ready()
+        loaded = self._packages is not None and self._packages.mentioned_in(program.source)
+        zygote = self._ready(loaded)
         pipes = _Pipes()
         try:
-            scratch = self._make_scratch()
+            scratch = self._make_scratch(loaded)
             run = self._run(zygote, scratch, pipes, program, tester, limits)
             self._clean(scratch)
             return run
         except BaseException as error:  # an interrupt, too, leaves the zygote with a test that nobody waits for
-            self._start_anew()
+            self._start_anew(loaded)
             if isinstance(error, SandboxLost | OSError):
                 raise SandboxLost(str(error)) from error
             raise
         finally:
             pipes.close()
 
-    @property
-    def _folder(self) -> str:
-        return f"{self._base}/s{self._number}"
+    def _folder(self, loaded: bool) -> str:
+        return f"{self._base}/s{self._number}{'p' if loaded else ''}"
 
-    def _make_scratch(self) -> str:
+    def _make_scratch(self, loaded: bool) -> str:
         """An empty folder for one test: the path at which the program sees it."""
         if self._isolation.scratch_inside:
             return namespaces.SCRATCH
         self._tests += 1
-        scratch = f"{self._folder}/t{self._tests}"
+        scratch = f"{self._folder(loaded)}/t{self._tests}"
         os.mkdir(scratch, 0o700)
         if self._isolation.users is not None:
             self._isolation.users.own(scratch)
@@ -158,31 +164,33 @@ class Slot:
         if self._isolation.leaves_traces and self._isolation.users is not None:
             self._isolation.users.clean()
 
-    def _start_anew(self) -> None:
+    def _start_anew(self, loaded: bool) -> None:
         """A new zygote at once, since it also ends what the old one may have left alive."""
-        self._end_zygote()
+        self._end_zygote(loaded)
         try:
-            self._ready()
+            self._ready(loaded)
         except (SandboxLost, OSError):
             pass  # the next test tries again; the folder goes with the base at the end
 
-    def _end_zygote(self) -> None:
-        if self._zygote is not None:
-            self._zygote.kill()
-            self._zygote = None
+    def _end_zygote(self, loaded: bool) -> None:
+        zygote = self._zygotes.pop(loaded, None)
+        if zygote is not None:
+            zygote.kill()
 
-    def _ready(self) -> Zygote:
-        if self._zygote is None or not self._zygote.alive:
-            self._end_zygote()
-            remove(self._folder)
-            os.mkdir(self._folder, 0o711)
-            setup = self._isolation.setup(self._folder)
-            self._zygote = Zygote(self._interpreter, setup, self._isolation.group)
-            users = self._isolation.users
-            if users is not None:
-                self._zygote.purge([users.program, users.tester])
-                users.clean()
-        return self._zygote
+    def _ready(self, loaded: bool) -> Zygote:
+        zygote = self._zygotes.get(loaded)
+        if zygote is not None and zygote.alive:
+            return zygote
+        self._end_zygote(loaded)
+        folder, users = self._folder(loaded), self._isolation.users
+        remove(folder)
+        os.mkdir(folder, 0o711)
+        setup = self._isolation.setup(folder, self._packages if loaded else None)
+        zygote = self._zygotes[loaded] = Zygote(self._interpreter, setup, self._isolation.group)
+        if users is not None:
+            zygote.purge([users.program, users.tester])
+            users.clean()
+        return zygote
 
     def _run(
         self, zygote: Zygote, scratch: str, pipes: _Pipes, program: Part, tester: Part | None, limits: Limits
@@ -254,10 +262,10 @@ class Slot:
 
     def close(self) -> None:
         """End everything."""
-        if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
-        remove(self._folder)
+        for loaded, zygote in self._zygotes.items():
+            zygote.close()
+            remove(self._folder(loaded))
+        self._zygotes = {}
         self._isolation.close()
         if self._null >= 0:
             os.close(self._null)

@@ -26,6 +26,7 @@ import fcntl
 import functools  # noqa: F401
 import gc
 import heapq  # noqa: F401
+import importlib
 import itertools  # noqa: F401
 import math  # noqa: F401
 import operator  # noqa: F401
@@ -126,6 +127,10 @@ class Zygote:
             raise OSError("the first request is not how to begin")
         readable, devices = request["readable"], request["devices"]
         modules = {name: load(name, folder) for name in ("landlock", "namespaces", "seccomp")}
+        sys.path[:0] = request["folders"]
+        for name in request["packages"]:
+            importlib.import_module(name)
+        del sys.path[: len(request["folders"])]
         if request["namespaces"] is not None:
             modules["namespaces"].enter(request["namespaces"], readable, devices)
             self.renew_scratch = modules["namespaces"].renew_scratch
@@ -309,7 +314,7 @@ def main() -> None:
 
     try:
         zygote.begin(sandbox_folder)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         sock.send(wire.encode({"error": str(error)}))
         os._exit(1)
     prctl(PR_SET_DUMPABLE, 0)  # not before: a user's namespace is set up through files of /proc that this closes
