@@ -31,7 +31,9 @@ class ExecutorSettings(BaseModel):
         description="Lowest level of isolation to work at; by default L1 (another user) for root, else L0. "
         "The highest that works is used.",
     )
-    max_level: LevelName = Field(default="L3", description="Highest level of isolation to use, for comparisons and tests.")
+    max_level: LevelName = Field(
+        default="L3", description="Highest level of isolation to use, for comparisons and tests."
+    )
     packages: list[str] = Field(
         default=["numpy"],
         description="Packages beyond the standard library that programs may import, as far as they are installed beside Cupel.",

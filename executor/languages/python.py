@@ -97,7 +97,11 @@ def _settled(run: Run, limits: Limits, reports: list[tuple[Any, ...]]) -> Findin
         error = ErrorInfo(type="SyntaxError", message="the source makes the compiler fail", trusted=True)
         return Finding(Outcome.SYNTAX_ERROR, seconds, "SyntaxError: the source makes the compiler fail", error)
     raised = _raised(reports)
-    if run.out_of_memory or run.program.end.peak_bytes >= limits.memory_bytes or (raised is not None and raised.type == "MemoryError"):
+    if (
+        run.out_of_memory
+        or run.program.end.peak_bytes >= limits.memory_bytes
+        or (raised is not None and raised.type == "MemoryError")
+    ):
         error = raised or ErrorInfo(type="MemoryError")
         return Finding(Outcome.MEMORY, seconds, f"more than {limits.memory_bytes >> 20} MiB", error)
     if run.reason == "output":
@@ -212,9 +216,7 @@ def _shown(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
-def _checked(
-    slot: Slot, problem: Problem, test: StdioTest | FunctionTest, finding: Finding, limits: Limits
-) -> Finding:
+def _checked(slot: Slot, problem: Problem, test: StdioTest | FunctionTest, finding: Finding, limits: Limits) -> Finding:
     """The problem's own checker on an answer, in a process that holds nothing of the program any more.
 
     Raises BrokenTest where the checker fails, whatever the answer was.
@@ -235,7 +237,11 @@ def _checked(
     last: tuple[Any, ...] = reports[-1] if reports else ("",)
     if run.reason == "exited" and len(last) == 3 and last[:2] == ("checked", nonce) and type(last[2]) is bool:
         return replace(finding, outcome=Outcome.PASS, message="", got=None) if last[2] else finding
-    said = last[1] if last[0] == "broken" and len(last) > 1 else f"it ended with {run.reason}, status {run.program.end.status}"
+    said = (
+        last[1]
+        if last[0] == "broken" and len(last) > 1
+        else f"it ended with {run.reason}, status {run.program.end.status}"
+    )
     raise BrokenTest(f"the problem's checker gives no answer: {said}")
 
 

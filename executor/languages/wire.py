@@ -287,15 +287,20 @@ def frame(payload: bytes) -> bytes:
     return _U32.pack(len(payload)) + payload
 
 
+def frame_end(raw: bytes | bytearray, at: int) -> int | None:
+    """Where the whole frame that begins at `at` ends, None if it is not all there."""
+    if at + 4 > len(raw):
+        return None
+    end = at + 4 + _U32.unpack_from(raw, at)[0]
+    return end if end <= len(raw) else None
+
+
 def frames(raw: bytes) -> list[bytes]:
     """The whole frames at the beginning of `raw`; what is cut short is left out."""
     found, at = [], 0
-    while at + 4 <= len(raw):
-        (n,) = _U32.unpack_from(raw, at)
-        if at + 4 + n > len(raw):
-            break
-        found.append(raw[at + 4 : at + 4 + n])
-        at += 4 + n
+    while (end := frame_end(raw, at)) is not None:
+        found.append(raw[at + 4 : end])
+        at = end
     return found
 
 

@@ -388,7 +388,10 @@ def test_a_missing_test_cannot_make_a_pass() -> None:
         ("import re\ndef f():\n    re.match('(a+)+b', 'a' * 40)\nf()", (3,)),
         ("import time\ntime.sleep(60)", (2,)),
         ("import signal, time\nsignal.pthread_sigmask(0, range(1, 65))\nwhile True: pass", (None,)),
-        ("import os\nos.write(4, b'(most recent call first):\\n  File \"<program>\", line 9999999 in x')\nwhile 1: 0", (3,)),
+        (
+            "import os\nos.write(4, b'(most recent call first):\\n  File \"<program>\", line 9999999 in x')\nwhile 1: 0",
+            (3,),
+        ),
     ],
 )
 def test_a_timeout_says_where_the_program_was(judge: Judge, program: str, line: tuple[int | None, ...]) -> None:
@@ -410,7 +413,10 @@ def test_packages_that_are_named_can_be_imported_and_no_others(judge: Judge) -> 
 
 
 def test_numbers_of_numpy_count_as_numbers(judge: Judge) -> None:
-    assert function(judge, "import numpy\ndef f(): return [numpy.int64(3), numpy.float64(0.5)]", [], [3, 0.5]).outcome == "pass"
+    assert (
+        function(judge, "import numpy\ndef f(): return [numpy.int64(3), numpy.float64(0.5)]", [], [3, 0.5]).outcome
+        == "pass"
+    )
     assert function(judge, "import numpy\ndef f(): return numpy.zeros(2)", [], [0.0, 0.0]).outcome == "error"
 
 
@@ -429,7 +435,8 @@ def test_a_problems_own_checker_decides(judge: Judge) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["def check(a, b, c): 1/0", "def check(a, b, c):\n    while True: pass", "(", "x = 1", "import os\nos._exit(0)"]
+    "code",
+    ["def check(a, b, c): 1/0", "def check(a, b, c):\n    while True: pass", "(", "x = 1", "import os\nos._exit(0)"],
 )
 def test_a_broken_checker_is_no_fault_of_the_program(judge: Judge, code: str) -> None:
     verdict = stdio(judge, "print(5)", time_limit_s=0.3, checker=Checker(type="code", code=code))
