@@ -287,6 +287,11 @@ def frame(payload: bytes) -> bytes:
     return _U32.pack(len(payload)) + payload
 
 
+def frame_size(raw: bytes | bytearray, at: int) -> int:
+    """How many bytes the frame that begins at `at` says it has; 0 if it does not say yet."""
+    return _U32.unpack_from(raw, at)[0] if at + 4 <= len(raw) else 0
+
+
 def frame_end(raw: bytes | bytearray, at: int) -> int | None:
     """Where the whole frame that begins at `at` ends, None if it is not all there."""
     if at + 4 > len(raw):

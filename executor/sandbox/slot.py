@@ -26,6 +26,7 @@ _FILE_BYTES = 64 << 20
 _OPEN_FILES = 256
 _STACK_BYTES = 512 << 20
 _STDERR_KEPT = 1 << 16
+_SPOILED = 1 << 62  # more answers than anybody waits for: what comes after this can never be read
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,11 @@ class Running:
             processes = [pipes.hold(zygote.spawn(tester_fds, None, tester_user, rlimits)), solution]
         pipes.close_theirs()
         self._processes = processes
-        watch = self._watch = Watch(processes)
+        watch = self._watch = Watch(processes, pipes.ours)
         for fd in (self._stdout, self._stderr):
             watch.listen(fd, limits.output_bytes)
-        watch.listen(self._report, limits.output_bytes + _STDERR_KEPT)
+        self._report_cap = limits.output_bytes + _STDERR_KEPT
+        watch.listen(self._report, self._report_cap)
         watch.feed(stdin_end, program.stdin)
         watch.feed(self._control, wire.frame(program.control), keep_open=calls > 0)
         if tester is not None:
@@ -226,7 +228,8 @@ class Running:
         data = self._watch.read[self._report]
         while (end := wire.frame_end(data, self._scanned)) is not None:
             self._answers, self._scanned = self._answers + 1, end
-        return self._answers
+        spoiled = wire.frame_size(data, self._scanned) > self._report_cap
+        return _SPOILED if spoiled else self._answers
 
     def end(self) -> Run:
         """End all of it and say what became of it. Raises SandboxLost."""
@@ -237,7 +240,6 @@ class Running:
             killed = any(end.signal == signal.SIGKILL for end in ends.values())
             out_of_memory = killed and self._group is not None and self._group.out_of_memory()
             read = self._watch.read
-            self._pipes.ours -= self._watch.closed
 
             def ran(process: Process, out: int, err: int, report: int) -> Ran:
                 end = ends[process.number]

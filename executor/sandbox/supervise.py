@@ -26,11 +26,11 @@ Reason = Literal["answered", "exited", "cpu", "wall", "output"]
 class Watch:
     """Some processes, of which the first is the main one, and our ends of their pipes."""
 
-    def __init__(self, processes: list[Process]) -> None:
+    def __init__(self, processes: list[Process], open_ends: set[int]) -> None:
+        """`open_ends` are our ends of all pipes; those closed here, all of their bytes written, are taken out."""
         self.dead: set[Process] = set()
         self.read: dict[int, bytearray] = {}
-        self.closed: set[int] = set()
-        """Descriptors that were closed here, all of their bytes written."""
+        self._open_ends = open_ends
         self._processes = processes
         self._caps: dict[int, int] = {}
         self._writes: dict[int, memoryview] = {}
@@ -58,8 +58,8 @@ class Watch:
             self._poller.unregister(fd)
             del self._writes[fd]
         if fd not in self._kept:
+            self._open_ends.discard(fd)
             os.close(fd)
-            self.closed.add(fd)
 
     def listen(self, fd: int, cap: int) -> None:
         """Read from a pipe, at most `cap` bytes."""

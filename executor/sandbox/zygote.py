@@ -19,7 +19,6 @@ import array
 import atexit  # noqa: F401
 import bisect  # noqa: F401
 import builtins
-import collections
 import copy  # noqa: F401
 import ctypes
 import fcntl
@@ -37,7 +36,7 @@ import resource
 import signal
 import socket
 import string  # noqa: F401
-import struct  # noqa: F401
+import struct
 import sys
 import threading  # noqa: F401
 import types

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
 from executor.problem import Checker, CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.level import at_least
