@@ -147,14 +147,20 @@ class _Reader:
 
     def _program_call(self, node: ast.Call, name: str) -> ast.expr | None:
         try:
-            args = tuple(ast.literal_eval(arg) for arg in node.args)
-            kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+            args = tuple(_evaluated(arg) for arg in node.args)
+            kwargs = {keyword.arg: _evaluated(keyword.value) for keyword in node.keywords}
         except (ValueError, TypeError, SyntaxError, RecursionError):
             return None
         if None in kwargs:  # **something
             return None
         self.calls.append(Call(name, args, {str(key): value for key, value in kwargs.items()}))
         return ast.Name(f"{_ANSWER}{len(self.calls) - 1}", ast.Load())
+
+
+def _evaluated(node: ast.expr) -> Any:
+    """A constant as the interpreter makes it: literal_eval would build a set in another order, which some programs let be seen."""
+    ast.literal_eval(node)
+    return eval(compile(ast.Expression(node), "<test>", "eval"), {"__builtins__": {}, "set": set})
 
 
 def _constant(node: ast.expr) -> bool | None:
