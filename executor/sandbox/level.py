@@ -81,6 +81,11 @@ class Isolation:
         return self.level == "L3"
 
     @property
+    def keeps_scratch(self) -> bool:
+        """Whether a program can change nothing of its scratch folder but what is in it."""
+        return self.level == "L2"
+
+    @property
     def leaves_traces(self) -> bool:
         """Whether a program can leave files or objects outside its scratch folder."""
         return self.users is not None and not at_least(self.level, "L2")

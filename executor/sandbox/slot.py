@@ -261,7 +261,8 @@ class Slot:
         self, interpreter: Interpreter, isolation: Isolation, base: str, number: int, packages: Packages | None = None
     ) -> None:
         self._interpreter, self._isolation, self._packages = interpreter, isolation, packages
-        self._base, self._number, self._tests = base, number, 0
+        self._base, self._number = base, number
+        self._clean_folders: set[str] = set()
         # The bare one, and one with the packages loaded; each is started when the first program needs it.
         self._zygotes: dict[bool, Zygote] = {}
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -291,17 +292,23 @@ class Slot:
         """An empty folder for one test: the path at which the program sees it."""
         if self._isolation.scratch_inside:
             return namespaces.SCRATCH
-        self._tests += 1
-        scratch = f"{self._folder(loaded)}/t{self._tests}"
-        os.mkdir(scratch, 0o700)
-        if self._isolation.users is not None:
-            self._isolation.users.own(scratch)
+        scratch = f"{self._folder(loaded)}/scratch"
+        if scratch not in self._clean_folders:
+            remove(scratch)
+            os.mkdir(scratch, 0o700)
+            if self._isolation.users is not None:
+                self._isolation.users.own(scratch)
+        self._clean_folders.discard(scratch)
         return scratch
 
     def clean(self, scratch: str) -> None:
         """Remove what a test left. Raises OSError."""
         if not self._isolation.scratch_inside:
-            remove(scratch)
+            # Where a program can do nothing to the folder itself, an empty one is as good as a fresh one.
+            if self._isolation.keeps_scratch and not os.listdir(scratch):
+                self._clean_folders.add(scratch)
+            else:
+                remove(scratch)
         if self._isolation.leaves_traces and self._isolation.users is not None:
             self._isolation.users.clean()
 
@@ -325,6 +332,7 @@ class Slot:
         self._end_zygote(loaded)
         folder, users = self._folder(loaded), self._isolation.users
         remove(folder)
+        self._clean_folders.clear()
         os.mkdir(folder, 0o711)
         setup = self._isolation.setup(folder, self._packages if loaded else None)
         zygote = self._zygotes[loaded] = Zygote(self._interpreter, setup, self._isolation.group)

@@ -16,7 +16,7 @@ from typing import Literal
 from executor.sandbox.process import Process
 
 _CHUNK = 1 << 16
-_ANSWER_S, _QUIET_S = 0.1, 0.005
+_ANSWER_S, _QUIET_S = 0.5, 0.005
 WHERE_SIGNAL = 41
 """At which a process of ours tells where it is; a real-time signal that nothing else uses. languages/python_child.py has the other end."""
 _CORES = os.cpu_count() or 1

@@ -87,7 +87,8 @@ class Zygote:
         self.sock, self.keep, self.child, self.wire = sock, keep, child, wire
         self.pids: list[int] = []
         self.uids: set[int] = set()
-        self.confine: Callable[[str | None], None] = lambda scratch: None
+        self.prepare: Callable[[str | None], None] = lambda scratch: None
+        self.confine: Callable[[], None] = lambda: None
         self.seal: Callable[[], None] = lambda: None
         self.renew_scratch: Callable[[int], None] | None = None
 
@@ -136,7 +137,8 @@ class Zygote:
         if request["confined"]:
             rules = modules["landlock"].Rules(readable, devices)
             calls = modules["seccomp"].Filter()
-            self.confine, self.seal = rules.restrict, lambda: install_filter(calls.bytes_for(os.getpid()))
+            self.prepare, self.confine = rules.prepare, rules.restrict
+            self.seal = lambda: install_filter(calls.bytes_for(os.getpid()))
         return request
 
     def _receive(self) -> tuple[bytes, list[int]]:
@@ -152,6 +154,7 @@ class Zygote:
             self.uids.add(request["uid"])
         if self.renew_scratch is not None and request["scratch"] is not None:
             self.renew_scratch(os.getuid() if request["uid"] is None else request["uid"])
+        self.prepare(request["scratch"])
         me = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -173,7 +176,7 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         prctl(PR_SET_NO_NEW_PRIVS, 1)
-        self.confine(request["scratch"])
+        self.confine()
         parked = [_dup_above(fd) for fd in fds]
         for place, fd in enumerate(parked):
             os.dup2(fd, place, inheritable=place < 3)
