@@ -217,7 +217,9 @@ def mbpp(path: Path, rounds: int) -> None:
         ours = next(iter(ways))
         print(f"two slots: {ratio(seen, ours, 'MBPP sample, two slots'):.2f} x as fast as one")
         if len(ways) > 2:
-            print(f"{ratio(seen, list(ways)[2], ours):.1f} x as fast as EvalPlus, {count} samples with all their asserts")
+            print(
+                f"{ratio(seen, list(ways)[2], ours):.1f} x as fast as EvalPlus, {count} samples with all their asserts"
+            )
 
 
 def main() -> None:

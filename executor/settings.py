@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from executor.sandbox.level import LEVELS, LevelName, default_min_level
+from executor.sandbox.supervise import PATIENCE
 
 
 class ExecutorSettings(BaseModel):
@@ -57,5 +58,9 @@ class ExecutorSettings(BaseModel):
         return names
 
     def wall_s(self, cpu_s: float) -> float:
-        """Wall seconds allowed to a test of so many CPU seconds."""
+        """Wall seconds allowed to a test of so many CPU seconds, those without a core not counted."""
         return self.wall_factor * cpu_s + self.wall_extra_s
+
+    def longest_s(self, cpu_s: float) -> float:
+        """Wall seconds that a test of so many CPU seconds can take at the very most, however busy the machine."""
+        return PATIENCE * self.wall_s(cpu_s)

@@ -1,6 +1,7 @@
 """Watch the processes of one test: feed and drain their pipes together, hold them to their limits.
 
-Invariants: CPU time decides, wall time is the backstop; output beyond its cap ends the test; nothing waits for a pipe
+Invariants: CPU time decides; wall time is the backstop, and the time that processes were ready and had to wait for a core does not count, up
+to PATIENCE times the limit, so that a loaded machine changes no verdict; output beyond its cap ends the test; nothing waits for a pipe
 to end once the main process is dead; at most cap + 64 KiB of any pipe is ever held.
 """
 
@@ -19,6 +20,8 @@ _CHUNK = 1 << 16
 _ANSWER_S, _QUIET_S = 0.5, 0.005
 WHERE_SIGNAL = 41
 """At which a process of ours tells where it is; a real-time signal that nothing else uses. languages/python_child.py has the other end."""
+PATIENCE = 4.0
+"""Times its wall limit that a test may take on a machine too busy to run it."""
 _CORES = os.cpu_count() or 1
 Reason = Literal["answered", "exited", "cpu", "wall", "output"]
 
@@ -72,7 +75,9 @@ class Watch:
 
         The CPU limit is of each process since its start. Descriptors stay open, processes may live on.
         """
-        deadline = time.monotonic() + wall_limit_s
+        start = time.monotonic()
+        deadline = start + wall_limit_s
+        waited_before = 0.0 if answered is None else self._waited_s()
         reason: Reason | None = None
         while reason is None:
             now = time.monotonic()
@@ -80,7 +85,9 @@ class Watch:
             if used > cpu_limit_s:
                 reason = "cpu"
             elif now >= deadline:
-                reason = "wall"
+                waited = self._waited_s() - waited_before
+                deadline = start + min(wall_limit_s + waited, PATIENCE * wall_limit_s)
+                reason = "wall" if now >= deadline else None
             else:
                 # The limit cannot be reached sooner than this, however many threads there are.
                 patience = min(deadline - now, max(0.004, (cpu_limit_s - used) / _CORES + 0.001), 1.0)
@@ -90,6 +97,9 @@ class Watch:
             if any(len(data) > self._caps[fd] for fd, data in self.read.items()):
                 reason = "output"
         return reason
+
+    def _waited_s(self) -> float:
+        return sum(waited_seconds(p.pid) for p in self._processes if p not in self.dead)
 
     def _step(self, patience_s: float, answered: Callable[[], bool] | None) -> Reason | None:
         reason: Reason | None = None
@@ -154,6 +164,15 @@ def cpu_seconds(pid: int) -> float:
     try:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:
+        return 0.0
+
+
+def waited_seconds(pid: int) -> float:
+    """Seconds that a living process's main thread has been ready to run and had no core; 0 where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
         return 0.0
 
 
