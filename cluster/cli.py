@@ -45,6 +45,8 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt as interrupt:
             _end(": ".join(filter(None, ("interrupted", str(interrupt)))), _INTERRUPTED)
         except BrokenPipeError:  # whoever read our output has enough

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -98,6 +99,13 @@ def test_the_python_interface(tmp_path: Path) -> None:
         assert isinstance(verdict, Verdict) and verdict.outcome is Outcome.PASS, verdict
     """
     done = bare(tmp_path, "-c", textwrap.dedent(code))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/sandbox.md"])
+def test_the_example_in_the_documentation(page: str, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    done = bare(tmp_path, "-c", example)
     assert done.returncode == 0, done.stderr
 
 
