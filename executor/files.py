@@ -169,7 +169,10 @@ def judge_files(
     KeyboardInterrupt says what was kept.
     """
     start = time.monotonic()
-    problems, samples = load_problems(problems_path), Path(samples_path)
+    samples = Path(samples_path)
+    if Path(problems_path) == samples == STANDARD_INPUT:
+        raise UserError("-: standard input holds problems or samples, not both")
+    problems = load_problems(problems_path)
     with ExitStack() as stack:
         file = None
         if out_path is not None:
@@ -190,7 +193,9 @@ def judge_files(
                         outcomes[judged.outcome] += 1
                     show(outcomes.total(), outcomes)
         except KeyboardInterrupt:
-            kept = f"{file.count} verdicts are in {file.part}; the same command goes on after them" if file else ""
+            if file is None or not file.count:
+                raise
+            kept = f"verdicts kept in {file.part}: {file.count}; the same command goes on after them"
             raise KeyboardInterrupt(kept) from None
         if file:
             file.finish()

@@ -78,7 +78,7 @@ class _Process:
         try:
             self._connection.send((problem, rest))
         except OSError as error:
-            raise _Lost(error.strerror) from None
+            raise _Lost(str(error)) from None
         self._problem = request.problem
         _, outcome, line = self._receive(seconds)
         return Judged(Outcome(outcome), line)

@@ -138,7 +138,7 @@ def broken_off(problems: Path, tmp_path: Path) -> list[Any]:
     code, _, err = end(process)
     assert code == 130
     assert re.fullmatch(
-        r"cupel: interrupted: \d+ verdicts are in \S+v\.jsonl\.part; the same command goes on .*\n", err
+        r"cupel: interrupted: verdicts kept in \S+v\.jsonl\.part: \d+; the same command goes on .*\n", err
     )
     wait_until(lambda: gone(started))
     return arguments
@@ -194,7 +194,7 @@ def test_an_interrupt_ends_the_wait_for_samples(problems: Path, tmp_path: Path) 
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     assert process.stderr is not None
-    assert process.stderr.read().startswith("cupel: interrupted: 1 verdicts are in")
+    assert "v.jsonl.part: 1; the same command goes on" in process.stderr.read()
     process.communicate()
 
 
