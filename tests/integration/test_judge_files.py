@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,26 +79,19 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def children(pid: int) -> list[int]:
-    return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-
-
-def below(pid: int) -> list[int]:
+def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Every process below this one."""
-    found = children(pid)
-    return found + [grandchild for child in found for grandchild in below(child)]
+    return psutil.Process(process.pid).children(recursive=True)
 
 
-def gone(pids: list[int]) -> bool:
-    def state(pid: int) -> str:
+def gone(processes: list[psutil.Process]) -> bool:
+    def state(process: psutil.Process) -> str:
         try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return "Z"
+            return process.status()
+        except psutil.NoSuchProcess:
+            return psutil.STATUS_DEAD
 
-    return all(state(pid) == "Z" for pid in pids)
+    return all(state(process) in (psutil.STATUS_DEAD, psutil.STATUS_ZOMBIE) for process in processes)
 
 
 @pytest.mark.parametrize("by_pipe", [False, True])
@@ -109,7 +103,7 @@ def test_a_killed_judging_is_gone_on_with(by_pipe: bool, problems: Path, tmp_pat
         with samples.open() as stdin:
             process = judge(*arguments, stdin=stdin)
             wait_until(lambda upto=upto: lines(part) >= upto)
-            started = below(process.pid)
+            started = below(process)
             process.kill()
             end(process)
         assert not out.exists()
@@ -126,15 +120,27 @@ def test_a_killed_judging_is_gone_on_with(by_pipe: bool, problems: Path, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.jsonl", "s.jsonl", "v.jsonl", "whole.jsonl"]
 
 
+def test_nothing_of_a_killed_judging_goes_on(tmp_path: Path) -> None:
+    problems = write(tmp_path / "p.jsonl", [{**ADD, "time_limit_s": 500}])
+    samples = write(tmp_path / "s.jsonl", [{"problem_id": "add", "program": "while True: pass"}] * 2)
+    process = judge(problems, samples, "--workers", 2)
+    # Two judging processes, the interpreter of each, and the program that it runs.
+    wait_until(lambda: len(below(process)) >= 6)
+    started = below(process)
+    process.kill()
+    end(process)
+    wait_until(lambda: gone(started))
+
+
 @pytest.fixture
 def broken_off(problems: Path, tmp_path: Path) -> list[Any]:
     """Arguments of a judging that was interrupted after some verdicts; it has said how to go on."""
     samples = write(tmp_path / "s.jsonl", [*rows(12), *({"problem_id": "add", "program": "while True: pass"},) * 40])
     arguments = [problems, samples, "--out", tmp_path / "v.jsonl", "--workers", 2]
-    process = judge(*arguments)
+    process = judge(*arguments, start_new_session=True)
     wait_until(lambda: lines(tmp_path / "v.jsonl.part") >= 12)
-    started = below(process.pid)
-    process.send_signal(signal.SIGINT)
+    started = below(process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
     code, _, err = end(process)
     assert code == 130
     assert re.fullmatch(
@@ -239,7 +245,7 @@ def test_a_lost_judging_process_is_replaced(problems: Path, tmp_path: Path) -> N
     process = judge(problems, samples, "--out", tmp_path / "v.jsonl", "--workers", 2)
     for upto in (5, 20, 35):
         wait_until(lambda upto=upto: lines(tmp_path / "v.jsonl.part") >= upto)
-        os.kill(children(process.pid)[0], signal.SIGKILL)
+        psutil.Process(process.pid).children()[0].kill()
     code, _, err = end(process)
     assert code == 0, err
     assert verdicts(tmp_path / "v.jsonl") == verdicts(tmp_path / "whole.jsonl")
