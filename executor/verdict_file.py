@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from executor.problem import Sample
 from executor.verdict import Outcome
 
 _DIGEST = 16  # hexadecimal digits; a line of them ends with a newline
+_DIGESTS = re.compile(rb"(?:[0-9a-f]{%d}\n)*+" % _DIGEST)
 
 
 def digest(sample: Sample, index: int) -> bytes:
@@ -63,7 +65,9 @@ class VerdictFile:
         """The digests of the samples whose verdicts are there; all else is cut off."""
         with open(self._resume, "rb") as file:
             header, digests = file.readline(), file.read()
-        most, size = len(digests) // (_DIGEST + 1), 0
+        whole = _DIGESTS.match(digests)
+        assert whole is not None  # none is a match too
+        most, size = whole.end() // (_DIGEST + 1), 0
         with open(self.part, "rb") as file:
             for line in file:
                 outcome = _outcome(line)

@@ -32,14 +32,15 @@ def part(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "v.jsonl", folder / "v.jsonl.part", folder / "v.jsonl.resume"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(written=st.integers(0, 5), cut=st.integers(0, 200), cut_digests=st.integers(0, 100), torn=st.binary(max_size=9))
 def test_it_is_the_same_file_wherever_it_was_cut_off(written: int, cut: int, cut_digests: int, torn: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         out, growing, resume = part(Path(name))
         with VerdictFile(out, MADE_WITH) as file:
             grow(file, written)
-        for path, less, more in ((growing, cut, torn), (resume, cut_digests, torn[:3])):
+        # A kill cuts off; a machine that goes down may leave zeros, and of the verdicts anything.
+        for path, less, more in ((growing, cut, torn), (resume, cut_digests, bytes(len(torn)))):
             if path.exists():
                 whole = path.read_bytes()
                 path.write_bytes(whole[: max(0, len(whole) - less)] + more)
