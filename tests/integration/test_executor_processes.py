@@ -195,7 +195,10 @@ def test_memory_of_a_slot_is_bounded_where_control_groups_are() -> None:
         # What no limit of a process counts: files in memory, filled to the brim of the folder, and pipes.
         hoard = "import os\nends = [os.pipe() for _ in range(100)]\nopen('f', 'wb').write(bytes(60 << 20))\nprint(5)"
         assert judge.judge(JudgeRequest(problem(), hoard)).outcome in (Outcome.PASS, Outcome.MEMORY, Outcome.ERROR)
-        assert judge.judge(JudgeRequest(problem(), "import os\nprint(5 if not os.listdir() else 6)")).outcome is Outcome.PASS
+        assert (
+            judge.judge(JudgeRequest(problem(), "import os\nprint(5 if not os.listdir() else 6)")).outcome
+            is Outcome.PASS
+        )
     assert not list(Path("/sys/fs/cgroup").glob(f"**/cupel-{os.getpid()}-*"))
 
 
