@@ -147,7 +147,7 @@ class ProcessPool:
 
     def _judge(self, request: JudgeRequest) -> Judged:
         tests = len(request.chosen())
-        longest = self._settings.wall_s(request.problem.time_limit_s) * (tests + 1) * (self._settings.retries + 1)
+        longest = self._settings.longest_s(request.problem.time_limit_s, tests)
         process = self._free.get()  # at once: there are no more threads than processes
         reason = ""
         try:

@@ -61,6 +61,6 @@ class ExecutorSettings(BaseModel):
         """Wall seconds allowed to a test of so many CPU seconds, those without a core not counted."""
         return self.wall_factor * cpu_s + self.wall_extra_s
 
-    def longest_s(self, cpu_s: float) -> float:
-        """Wall seconds that a test of so many CPU seconds can take at the very most, however busy the machine."""
-        return PATIENCE * self.wall_s(cpu_s)
+    def longest_s(self, cpu_s: float, tests: int) -> float:
+        """Wall seconds that so many tests of so many CPU seconds can take at the very most, however busy the machine."""
+        return PATIENCE * self.wall_s(cpu_s) * (tests + 1) * (self.retries + 1)

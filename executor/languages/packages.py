@@ -31,7 +31,10 @@ def find(names: tuple[str, ...]) -> Packages | None:
     folders: list[Path] = []
     readable: list[Path] = []
     for name in names:
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        except ImportError:
+            continue
         if spec is None or spec.origin is None:
             continue
         place = Path(spec.origin)
