@@ -8,6 +8,7 @@ Invariants: a test's limits are its own, whichever process it shares; a process 
 
 from __future__ import annotations
 
+import marshal
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ class PythonProgram:
             running.end()
 
     def _stdio(self, test: StdioTest) -> Finding:
-        job = wire.encode({"role": "stdio", "source": self._source})
+        job = marshal.dumps({"role": "stdio", "source": self._source})
         given = test.input.encode("utf-8", "surrogatepass")
         run = self._slot.run(Part(job, given, self._source), None, self._limits)
         return findings.stdio(run, self._limits, self._problem, test)
@@ -123,8 +124,10 @@ class PythonProgram:
         return _Answer(0.0, finding=finding)
 
     def _start(self) -> Running:
-        job = wire.encode({"role": "solution", "source": self._source, "cap": self._limits.output_bytes, "calls": True})
-        self._running = self._slot.start(Part(job, source=self._source), None, self._limits, max(1, self._tests))
+        job = {"role": "solution", "source": self._source, "cap": self._limits.output_bytes, "calls": True}
+        self._running = self._slot.start(
+            Part(marshal.dumps(job), source=self._source), None, self._limits, max(1, self._tests)
+        )
         self._answers = 2
         return self._running
 
@@ -153,7 +156,7 @@ class PythonProgram:
             "nonce": nonce,
             "cap": self._limits.output_bytes,
         }
-        parts = Part(wire.encode(job), source=self._source), Part(wire.encode(told))
+        parts = Part(marshal.dumps(job), source=self._source), Part(marshal.dumps(told))
         return findings.tested(self._slot.run(*parts, self._limits), self._limits, nonce)
 
     def _checked(self, test: StdioTest | FunctionTest, finding: Finding) -> Finding:
@@ -166,10 +169,8 @@ class PythonProgram:
         job = {
             "role": "checker",
             "code": code,
-            "given": given,
-            "expected": expected,
-            "answer": finding.undecided[0],
+            "values": wire.encode((given, expected, finding.undecided[0])),
             "nonce": nonce,
         }
-        run = self._slot.run(Part(wire.encode(job), source=code), None, self._limits)
+        run = self._slot.run(Part(marshal.dumps(job), source=code), None, self._limits)
         return findings.checked(run, finding, nonce)

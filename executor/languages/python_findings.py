@@ -76,7 +76,7 @@ def settled(
         return Finding(Outcome.MEMORY, seconds, f"more than {limits.memory_bytes >> 20} MiB", error)
     if run.reason == "output":
         return Finding(Outcome.OUTPUT_LIMIT, seconds, f"more than {limits.output_bytes} bytes of output")
-    if not run.program.by_itself:
+    if not run.program.end.by_itself:
         return None
     if run.program.end.signal is not None:
         name = _signal(run.program.end.signal)

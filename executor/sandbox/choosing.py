@@ -6,12 +6,12 @@ what is missing and how to get it.
 
 from __future__ import annotations
 
+import marshal
 import os
 import tempfile
 from functools import lru_cache
 
 from executor.errors import UserError
-from executor.languages import wire
 from executor.languages.interpreter import Interpreter
 from executor.sandbox.level import HOW_TO_GET, LEVELS, Isolation, LevelName, at_least
 from executor.sandbox.process import SandboxLost
@@ -67,7 +67,7 @@ def missing(level: LevelName, interpreter: Interpreter) -> str | None:
         os.chmod(base, 0o711)
         slot = Slot(interpreter, isolation, base, 0)
         try:
-            run = slot.run(Part(wire.encode({"role": "stdio", "source": _program(level)})), None, _LIMITS)
+            run = slot.run(Part(marshal.dumps({"role": "stdio", "source": _program(level)})), None, _LIMITS)
         except SandboxLost as error:
             return str(error)
         finally:

@@ -7,6 +7,7 @@ unusable afterwards (SandboxLost).
 
 from __future__ import annotations
 
+import marshal
 import os
 import queue
 import socket
@@ -50,6 +51,8 @@ class End:
     """As wait(2) gives it."""
     cpu_s: float
     peak_bytes: int
+    by_itself: bool
+    """False if we killed it."""
 
     @property
     def signal(self) -> int | None:
@@ -75,12 +78,12 @@ class Process:
 
 
 def _process_id(fd: int) -> int:
-    """The process id of a process descriptor. Raises OSError where it has gone."""
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-        for line in file:
-            if line.startswith(b"Pid:"):
-                return int(line[4:])
-    raise OSError("no process descriptor")
+    """The process id of a process descriptor, -1 where the process has been waited for. Raises OSError and ValueError."""
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(info, 512).partition(b"Pid:")[2].split(None, 1)[0])
+    finally:
+        os.close(info)
 
 
 class _Launcher:
@@ -184,27 +187,44 @@ class Zygote:
 
     def _ask(self, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
         try:
-            socket.send_fds(self._socket, [wire.encode(request)], fds)
+            # The way there needs no caution: what we say is trusted. What comes back is read as if it were not.
+            socket.send_fds(self._socket, [marshal.dumps(request)], fds)
         except OSError as error:
             self.kill()
             raise SandboxLost(f"the sandbox's interpreter is gone: {error}") from error
         return self._receive()
 
-    def spawn(self, fds: list[int], scratch: str | None, uid: int | None, limits: list[tuple[str, int]]) -> Process:
-        """Fork one process whose descriptors 0, 1, ... are `fds`; the caller closes its `fd`. Raises SandboxLost."""
-        answer, handed = self._ask({"do": "spawn", "scratch": scratch, "uid": uid, "limits": limits}, fds)
+    @property
+    def fd(self) -> int:
+        """A descriptor that can be read when the test is over because its main process is dead."""
+        return self._socket.fileno()
+
+    def spawn(
+        self, fds: list[int], scratch: str | None, uid: int | None, limits: list[tuple[str, int]], main: bool
+    ) -> Process:
+        """Fork one process whose descriptors 0, 1, ... are `fds`, and whose end ends the test if it is `main`.
+
+        The caller closes its `fd`. Raises SandboxLost.
+        """
+        request = {"do": "spawn", "scratch": scratch, "uid": uid, "limits": limits, "main": main}
+        answer, handed = self._ask(request, fds)
         if len(handed) != 1:
             raise SandboxLost("the sandbox's interpreter handed no process over")
         try:
             return Process(answer["pid"], handed[0], _process_id(handed[0]))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             os.close(handed[0])
             raise SandboxLost(f"the new process cannot be found: {error}") from error
 
-    def finish(self) -> tuple[dict[int, End], float]:
-        """End all processes: how each ended, by `Process.number`, and the CPU seconds of their descendants. Raises SandboxLost."""
-        answer, _ = self._ask({"do": "finish"}, [])
-        return {pid: End(status, cpu, peak * 1024) for pid, status, cpu, peak in answer["ends"]}, answer["rest"]
+    def finish(self, over: bool) -> tuple[dict[int, End], float]:
+        """End all processes, if the test is not `over`: how each ended, by `Process.number`, and the CPU seconds of their descendants.
+
+        Raises SandboxLost.
+        """
+        answer, _ = self._receive() if over else self._ask({"do": "finish"}, [])
+        return {pid: End(status, cpu, peak * 1024, alone) for pid, status, cpu, peak, alone in answer["ends"]}, answer[
+            "rest"
+        ]
 
     def purge(self, uids: list[int]) -> None:
         """Kill every process of these users. Raises SandboxLost."""

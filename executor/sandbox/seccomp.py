@@ -160,6 +160,7 @@ _DENIED_IF: dict[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
 _CLONE, _SOCKETPAIR, _SETPRIORITY = (56, 220), (53, 199), (141, 140)
 
 
+_ALLOWED = (_RETURN, _ALLOW, 0, 0)
 _Code = list[tuple[int, int, int, int]]  # instruction, operand, jump if true, jump if false
 
 
@@ -210,14 +211,29 @@ def _bodies(column: int) -> dict[int, _Code]:
     return bodies
 
 
-def _search(calls: list[tuple[int, _Code]]) -> _Code:
-    """Find a call's body by halving, which the kernel walks once for every call there is when a filter is loaded."""
-    if len(calls) == 1:
-        number, body = calls[0]
-        return [(_JUMP_EQUAL, number, 0, len(body)), *body, (_RETURN, _ALLOW, 0, 0)]
-    middle = len(calls) // 2
-    below, above = _search(calls[:middle]), _search(calls[middle:])
-    return [(_JUMP_LEAST, calls[middle][0], 0, 1), (_JUMP, len(below), 0, 0), *below, *above]
+def _ranges(bodies: dict[int, _Code]) -> list[tuple[int, int, _Code]]:
+    """Calls with their bodies, neighbours that fare alike as one: first, last, body."""
+    ranges: list[tuple[int, int, _Code]] = []
+    for number, body in sorted(bodies.items()):
+        if ranges and ranges[-1][1] == number - 1 and ranges[-1][2] == body:
+            ranges[-1] = (ranges[-1][0], number, body)
+        else:
+            ranges.append((number, number, body))
+    return ranges
+
+
+def _search(ranges: list[tuple[int, int, _Code]]) -> _Code:
+    """Find a call's body by halving: the kernel walks and compiles the filter anew for every process that loads it."""
+    if len(ranges) == 1:
+        first, last, body = ranges[0]
+        if first == last:
+            return [(_JUMP_EQUAL, first, 0, len(body)), *body, _ALLOWED]
+        return [(_JUMP_LEAST, first, 0, len(body) + 1), (_JUMP_LEAST, last + 1, len(body), 0), *body, _ALLOWED]
+    middle = len(ranges) // 2
+    below, above = _search(ranges[:middle]), _search(ranges[middle:])
+    if len(below) < 256:
+        return [(_JUMP_LEAST, ranges[middle][0], len(below), 0), *below, *above]
+    return [(_JUMP_LEAST, ranges[middle][0], 0, 1), (_JUMP, len(below), 0, 0), *below, *above]
 
 
 class Filter:
@@ -240,7 +256,7 @@ class Filter:
             *common,
             (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),
             (_RETURN, _ALLOW, 0, 0),
-            *_search(sorted(_bodies(column).items())),
+            *_search(_ranges(_bodies(column))),
         ]
         self._pid_at = [i for i, (kind, k, _, _) in enumerate(code) if kind == _JUMP_EQUAL and k == PID]
         packed = [struct.pack("<HBBI", kind, yes, no, k & 0xFFFFFFFF) for kind, k, yes, no in code]

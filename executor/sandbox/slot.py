@@ -54,8 +54,6 @@ class Ran:
     """What one process did."""
 
     end: End
-    by_itself: bool
-    """False if we killed it."""
     stdout: bytes
     stderr: bytes
     report: bytes
@@ -173,19 +171,19 @@ class Running:
         fds = [stdin, stdout, stderr, control, report]
         tester_control_end = self._tester_report = -1
         if tester is None:
-            processes = [pipes.hold(zygote.spawn(fds, scratch, program_user, rlimits))]
+            processes = [pipes.hold(zygote.spawn(fds, scratch, program_user, rlimits, main=True))]
         else:
             calls_in, asks_out = pipes.between()
             asks_in, calls_out = pipes.between()
             tester_control, tester_control_end = pipes.to_them()
             tester_report, self._tester_report = pipes.from_them()
-            solution = pipes.hold(zygote.spawn([*fds, calls_in, calls_out], scratch, program_user, rlimits))
+            solution = pipes.hold(zygote.spawn([*fds, calls_in, calls_out], scratch, program_user, rlimits, main=False))
             null = self._slot.null
             tester_fds = [null, null, null, tester_control, tester_report, asks_in, asks_out]
-            processes = [pipes.hold(zygote.spawn(tester_fds, None, tester_user, rlimits)), solution]
+            processes = [pipes.hold(zygote.spawn(tester_fds, None, tester_user, rlimits, main=True)), solution]
         pipes.close_theirs()
         self._processes = processes
-        watch = self._watch = Watch(processes, pipes.ours)
+        watch = self._watch = Watch(processes, zygote.fd, pipes.ours)
         for fd in (self._stdout, self._stderr):
             watch.listen(fd, limits.output_bytes)
         self._report_cap = limits.output_bytes + _STDERR_KEPT
@@ -236,16 +234,15 @@ class Running:
         with self.guarded():
             if self._reason in ("cpu", "wall"):
                 self._watch.ask_where(self._processes[-1], self._report)
-            ends, rest = self._zygote.finish()
+            ends, rest = self._zygote.finish(self._watch.over)
             killed = any(end.signal == signal.SIGKILL for end in ends.values())
             out_of_memory = killed and self._group is not None and self._group.out_of_memory()
             read = self._watch.read
 
             def ran(process: Process, out: int, err: int, report: int) -> Ran:
                 end = ends[process.number]
-                by_itself = process in self._watch.dead or end.signal != signal.SIGKILL
                 stdout, stderr = bytes(read.get(out, b"")), bytes(read.get(err, b"")[-_STDERR_KEPT:])
-                return Ran(end, by_itself, stdout, stderr, bytes(read[report]))
+                return Ran(end, stdout, stderr, bytes(read[report]))
 
             program = ran(self._processes[-1], self._stdout, self._stderr, self._report)
             tester = None if len(self._processes) == 1 else ran(self._processes[0], -1, -1, self._tester_report)

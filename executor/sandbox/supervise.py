@@ -18,6 +18,7 @@ from executor.sandbox.process import Process
 
 _CHUNK = 1 << 16
 _ANSWER_S, _QUIET_S = 0.5, 0.005
+_EARLY_MS = 5
 WHERE_SIGNAL = 41
 """At which a process of ours tells where it is; a real-time signal that nothing else uses. languages/python_child.py has the other end."""
 PATIENCE = 4.0
@@ -29,18 +30,22 @@ Reason = Literal["answered", "exited", "cpu", "wall", "output"]
 class Watch:
     """Some processes, of which the first is the main one, and our ends of their pipes."""
 
-    def __init__(self, processes: list[Process], open_ends: set[int]) -> None:
-        """`open_ends` are our ends of all pipes; those closed here, all of their bytes written, are taken out."""
-        self.dead: set[Process] = set()
+    def __init__(self, processes: list[Process], over: int, open_ends: set[int]) -> None:
+        """`over` can be read when the main process is dead and all others ended. `open_ends` are our ends of all pipes; those closed here, all of
+        their bytes written, are taken out."""
+        self.over = False
+        self._dead: set[Process] = set()
         self.read: dict[int, bytearray] = {}
         self._open_ends = open_ends
         self._processes = processes
         self._caps: dict[int, int] = {}
         self._writes: dict[int, memoryview] = {}
         self._kept: set[int] = set()
+        self._unheard: list[int] = []
+        self._over = over
+        self._ends = {process.fd: process for process in processes[1:]}
         self._poller = select.poll()
-        self._ends = {process.fd: process for process in processes}
-        for fd in self._ends:
+        for fd in (over, *self._ends):
             self._poller.register(fd, select.POLLIN)
 
     def feed(self, fd: int, data: bytes, keep_open: bool = False) -> None:
@@ -68,7 +73,7 @@ class Watch:
         """Read from a pipe, at most `cap` bytes."""
         os.set_blocking(fd, False)
         self.read[fd], self._caps[fd] = bytearray(), cap
-        self._poller.register(fd, select.POLLIN)
+        self._unheard.append(fd)
 
     def run(self, cpu_limit_s: float, wall_limit_s: float, answered: Callable[[], bool] | None = None) -> Reason:
         """Watch until the main process is dead, a limit is reached, or `answered` says that what was asked is there.
@@ -78,10 +83,13 @@ class Watch:
         start = time.monotonic()
         deadline = start + wall_limit_s
         waited_before = 0.0 if answered is None else self._waited_s()
-        reason: Reason | None = None
+        reason: Reason | None = self._early() if answered is None else None
+        for fd in self._unheard:
+            self._poller.register(fd, select.POLLIN)
+        self._unheard.clear()
         while reason is None:
             now = time.monotonic()
-            used = max((cpu_seconds(p.pid) for p in self._processes if p not in self.dead), default=0.0)
+            used = max((cpu_seconds(p.pid) for p in self._processes if p not in self._dead), default=0.0)
             if used > cpu_limit_s:
                 reason = "cpu"
             elif now >= deadline:
@@ -98,14 +106,25 @@ class Watch:
                 reason = "output"
         return reason
 
+    def _early(self) -> Reason | None:
+        """Most tests are over before their pipes could fill, and waking up for each of those would take longer than they do."""
+        if self._writes:
+            return None
+        poller = select.poll()
+        poller.register(self._over, select.POLLIN)
+        self.over = bool(poller.poll(_EARLY_MS))
+        return "exited" if self.over else None
+
     def _waited_s(self) -> float:
-        return sum(waited_seconds(p.pid) for p in self._processes if p not in self.dead)
+        return sum(waited_seconds(p.pid) for p in self._processes if p not in self._dead)
 
     def _step(self, patience_s: float, answered: Callable[[], bool] | None) -> Reason | None:
         reason: Reason | None = None
         for fd, _ in self._poller.poll(patience_s * 1000):
-            if fd in self._ends:
-                self.dead.add(self._ends[fd])
+            if fd == self._over:
+                self.over = True
+            elif fd in self._ends:
+                self._dead.add(self._ends[fd])
                 self._poller.unregister(fd)
             elif fd in self._writes:
                 self._written(fd, _write(fd, self._writes[fd]), fresh=False)
@@ -115,7 +134,7 @@ class Watch:
                 reason = "output"
         if reason is None and answered is not None and answered():
             return "answered"
-        return reason or ("exited" if self._processes[0] in self.dead else None)
+        return reason or ("exited" if self.over else None)
 
     def _drain(self) -> None:
         """What was written before the end is in the pipes."""

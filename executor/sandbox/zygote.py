@@ -27,12 +27,14 @@ import gc
 import heapq  # noqa: F401
 import importlib
 import itertools  # noqa: F401
+import marshal
 import math  # noqa: F401
 import operator  # noqa: F401
 import os
 import random  # noqa: F401
 import re  # noqa: F401
 import resource
+import select
 import signal
 import socket
 import string  # noqa: F401
@@ -86,6 +88,7 @@ class Zygote:
     def __init__(self, sock: socket.socket, keep: int, child: types.ModuleType, wire: types.ModuleType) -> None:
         self.sock, self.keep, self.child, self.wire = sock, keep, child, wire
         self.pids: list[int] = []
+        self.main = -1
         self.uids: set[int] = set()
         self.prepare: Callable[[str | None], None] = lambda scratch: None
         self.confine: Callable[[], None] = lambda: None
@@ -93,36 +96,45 @@ class Zygote:
         self.renew_scratch: Callable[[int], None] | None = None
 
     def serve(self) -> None:
-        """Answer requests until the judge is gone."""
+        """Answer requests until the judge is gone; tell of a test's end unasked, when its main process is dead."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
         while True:
+            if self.main >= 0:
+                poller.register(self.main, select.POLLIN)
+                over = any(fd == self.main for fd, _ in poller.poll())
+                poller.unregister(self.main)
+                if over:
+                    self._tell(self._finish())
+                    continue
             raw, fds = self._receive()
             if not raw:
                 return
-            request = self.wire.decode(raw)
-            handed: list[int] = []
+            request = marshal.loads(raw)
             try:
                 if request["do"] == "spawn":
-                    answer = self._spawn(request, fds)
-                    handed = [os.pidfd_open(answer["pid"])]
-                elif request["do"] == "finish":
-                    answer = self._finish()
-                else:
-                    answer = self._purge(request)
+                    self._tell(*self._spawn(request, fds))
+                elif request["do"] == "purge":
+                    self._tell(self._purge(request))
+                elif self.pids:  # else its end has been told already
+                    self._tell(self._finish())
             except OSError as error:
-                answer = {"error": f"{type(error).__name__}: {error}"}
+                self._tell({"error": f"{type(error).__name__}: {error}"})
             finally:
                 for fd in fds:
                     os.close(fd)
-            socket.send_fds(self.sock, [self.wire.encode(answer)], handed)
-            for fd in handed:
-                os.close(fd)
+
+    def _tell(self, answer: dict, handed: int = -1) -> None:
+        socket.send_fds(self.sock, [self.wire.encode(answer)], [handed] if handed >= 0 else [])
+        if handed >= 0 and handed != self.main:
+            os.close(handed)
 
     def begin(self, folder: str) -> dict:
         """The first request: how programs are held. Raises OSError where that cannot be had."""
         raw, _ = self._receive()
         if not raw:
             os._exit(0)
-        request = self.wire.decode(raw)
+        request = marshal.loads(raw)
         if request["do"] != "begin":
             raise OSError("the first request is not how to begin")
         readable, devices = request["readable"], request["devices"]
@@ -149,7 +161,8 @@ class Zygote:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         return raw, list(fds)
 
-    def _spawn(self, request: dict, fds: list[int]) -> dict:
+    def _spawn(self, request: dict, fds: list[int]) -> tuple[dict, int]:
+        """Fork one process; its number, and a descriptor of it. The end of one that is `main` ends the test."""
         if request["uid"] is not None:
             self.uids.add(request["uid"])
         if self.renew_scratch is not None and request["scratch"] is not None:
@@ -168,7 +181,10 @@ class Zygote:
             finally:
                 os._exit(status)
         self.pids.append(pid)
-        return {"pid": pid}
+        fd = os.pidfd_open(pid)
+        if request["main"]:
+            self.main = fd
+        return {"pid": pid}, fd
 
     def _shut_in(self, request: dict, fds: list[int], parent: int) -> None:
         """Everything that holds the new process, in the order in which each step still has the right to do it."""
@@ -205,13 +221,17 @@ class Zygote:
         self.seal()
 
     def _finish(self) -> dict:
-        """Kill and reap all that the test started: status, CPU seconds, peak KiB of each; CPU seconds of the rest."""
+        """Kill and reap all that the test started: status, CPU seconds, peak KiB of each, and whether it was dead before; CPU seconds of the rest."""
         ends = []
+        if self.main >= 0:
+            os.close(self.main)
+            self.main = -1
+        alone = {pid for pid in self.pids if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)}
         for pid in self.pids:
             _kill(pid)
         for pid in self.pids:
             _, status, usage = os.wait4(pid, 0)
-            ends.append((pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss))
+            ends.append((pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, pid in alone))
         rest = self._reap_rest()
         self.pids = []
         return {"ends": ends, "rest": rest}
@@ -319,6 +339,7 @@ def main() -> None:
     except (OSError, ImportError) as error:
         sock.send(wire.encode({"error": str(error)}))
         os._exit(1)
+    child.make_streams()
     prctl(PR_SET_DUMPABLE, 0)  # not before: a user's namespace is set up through files of /proc that this closes
 
     def orphaned(*_: object) -> None:
