@@ -17,7 +17,7 @@ from typing import Literal
 from executor.errors import UserError
 from executor.languages.interpreter import find
 from executor.languages.java import refuse
-from executor.languages.python import Finding, run_test
+from executor.languages.python import Finding, run_test, written
 from executor.languages.python_tests import BrokenTest
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.choosing import choose
@@ -208,8 +208,8 @@ def shown(test: Test) -> tuple[str, str | None]:
     if isinstance(test, StdioTest):
         return shorten(test.input), shorten(test.output)
     if isinstance(test, FunctionTest):
-        arguments = [repr(a) for a in test.args] + [f"{name}={value!r}" for name, value in test.kwargs.items()]
-        return shorten(", ".join(arguments)), shorten(repr(test.expected))
+        arguments = [written(a) for a in test.args] + [f"{name}={written(a)}" for name, a in test.kwargs.items()]
+        return shorten(", ".join(arguments)), shorten(written(test.expected))
     assert isinstance(test, CodeTest)
     return shorten(test.code), None
 

@@ -119,10 +119,11 @@ def _timeout(run: Run, seconds: float, message: str) -> Finding:
 
 
 def _syntax(report: tuple[Any, ...], seconds: float) -> Finding:
-    _, name, message, line, column = report
-    error = ErrorInfo(type=name, message=message[:_SHOWN], line=line, column=column, trusted=True)
-    place = "" if line is None else f" (line {line})"
-    return Finding(Outcome.SYNTAX_ERROR, seconds, _one_line(f"{name}: {message}{place}"), error)
+    if len(report) != 5:
+        raise SandboxLost("the sandbox's process told a compile error that cannot be read")
+    error = _info(*report[1:]).model_copy(update={"trusted": True})
+    place = "" if error.line is None else f" (line {error.line})"
+    return Finding(Outcome.SYNTAX_ERROR, seconds, _one_line(f"{error.type}: {error.message}{place}"), error)
 
 
 def _raised(reports: list[tuple[Any, ...]]) -> ErrorInfo | None:
@@ -188,10 +189,11 @@ def _function(run: Run, limits: Limits, problem: Problem, test: FunctionTest) ->
         return _error(ErrorInfo(type="SystemExit", message="the program ended without an answer"), seconds)
     if value_equal(test.expected, answer[1], problem.checker):
         return Finding(Outcome.PASS, seconds)
-    return Finding(Outcome.FAILURE, seconds, "wrong answer", got=_shown(answer[1]))
+    return Finding(Outcome.FAILURE, seconds, "wrong answer", got=written(answer[1]))
 
 
-def _shown(value: Any) -> str:
+def written(value: Any) -> str:
+    """A plain value as a person reads it, shortened."""
     try:
         return repr(value)[:_SHOWN]
     except ValueError:  # an int of too many digits
@@ -224,12 +226,13 @@ def _code(slot: Slot, job: dict[str, Any], limits: Limits, problem: Problem, tes
     if last == ("passed", nonce) and run.tester.end.code == 0:
         return Finding(Outcome.PASS, seconds)
     if last[0] == "broken":
-        raise SandboxLost(f"the sandbox cannot run the test: {last[1]}")
-    if last[0] == "failed":
+        raise SandboxLost(f"the sandbox cannot run the test: {last[1:2]}")
+    if last[0] == "failed" and len(last) == 5:
         _, name, message, _, got = last
         text = "an assertion of the test does not hold" if name == "AssertionError" else f"{name} in the test"
+        got = _printable(got) if type(got) is str else None
         return Finding(Outcome.FAILURE, seconds, _one_line(f"{text}: {message}" if message else text), got=got)
-    if last[:2] == ("solution", "raised"):
+    if last[:2] == ("solution", "raised") and len(last) == 7:
         error = _info(last[2], *last[4:7])
         if error.type == "MemoryError":
             return Finding(Outcome.MEMORY, seconds, f"more than {limits.memory_bytes >> 20} MiB", error)

@@ -109,11 +109,10 @@ def _stdio(job: dict[str, Any]) -> NoReturn:
     """The program as `python main.py` would run it, to the exit status."""
     code = _compile(job["source"])
     _streams()
-    module = _module("__main__")
-    module.__dict__["__file__"] = "main.py"
+    _module("__main__").__file__ = "main.py"
     sys.argv = ["main.py"]
     try:
-        exec(code, module.__dict__)
+        exec(code, sys.modules["__main__"].__dict__)  # held by no name of ours, so that it can go at the end
         status = 0
     except SystemExit as error:
         status = _exit_status(error)
@@ -127,7 +126,7 @@ def _stdio(job: dict[str, Any]) -> NoReturn:
             pass
         status = 1
         error.__traceback__ = None
-    os._exit(_finish(module, status))
+    os._exit(_finish(status))
 
 
 def _exit_status(error: SystemExit) -> int:
@@ -142,7 +141,7 @@ def _exit_status(error: SystemExit) -> int:
     return 1
 
 
-def _finish(module: types.ModuleType, status: int) -> int:
+def _finish(status: int) -> int:
     """What the interpreter does at its end that a program can see: join threads, exit functions, destructors, flush."""
     for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
         try:
@@ -150,7 +149,7 @@ def _finish(module: types.ModuleType, status: int) -> int:
         except BaseException:
             pass
     try:
-        module.__dict__.clear()
+        sys.modules.pop("__main__", None)  # its functions and objects go together, the destructors before the names
         gc.collect()
     except BaseException:
         pass
