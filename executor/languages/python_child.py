@@ -60,7 +60,8 @@ def main() -> NoReturn:
 
 def _compile(source: str) -> types.CodeType:
     try:
-        code = compile(source, peer.PROGRAM, "exec", dont_inherit=True)
+        # A file may begin with a byte order mark, which is no part of the text.
+        code = compile(source.removeprefix("\ufeff"), peer.PROGRAM, "exec", dont_inherit=True)
     except BaseException as error:
         syntax = isinstance(error, SyntaxError)
         line = error.lineno if syntax else None
@@ -153,12 +154,18 @@ def _finish(status: int) -> int:
         gc.collect()
     except BaseException:
         pass
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
         try:
             if stream is not None and not stream.closed:
                 stream.flush()
         except BaseException:
             status = status or 120
+    for name in ("__stdout__", "__stderr__"):  # what was written before the program put another in its place
+        try:
+            getattr(sys, name).flush()
+        except BaseException:
+            pass
     return status
 
 
