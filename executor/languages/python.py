@@ -73,9 +73,9 @@ def _settled(run: Run, limits: Limits, reports: list[tuple[Any, ...]]) -> Findin
     seconds = run.program.end.cpu_s + run.rest_cpu_s
     first = reports[0] if reports else ("",)
     if first[0] == "broken":
-        if str(first[1:2]).find("MemoryError") >= 0:
+        if "MemoryError" in written(first[1:2]):
             return Finding(Outcome.MEMORY, seconds, "out of memory before the program began")
-        raise SandboxLost(f"the sandbox cannot shut a process in: {first[1:2]}")
+        raise SandboxLost(f"the sandbox cannot shut a process in: {written(first[1:2])}")
     if first[0] == "syntax":
         return _syntax(first, seconds)
     if run.reason == "cpu" or seconds > limits.cpu_s:
@@ -88,7 +88,11 @@ def _settled(run: Run, limits: Limits, reports: list[tuple[Any, ...]]) -> Findin
         error = ErrorInfo(type="SyntaxError", message="the source makes the compiler fail", trusted=True)
         return Finding(Outcome.SYNTAX_ERROR, seconds, "SyntaxError: the source makes the compiler fail", error)
     raised = _raised(reports)
-    if run.out_of_memory or run.program.end.peak_bytes >= limits.memory_bytes or (raised is not None and raised.type == "MemoryError"):
+    if (
+        run.out_of_memory
+        or run.program.end.peak_bytes >= limits.memory_bytes
+        or (raised is not None and raised.type == "MemoryError")
+    ):
         error = raised or ErrorInfo(type="MemoryError")
         return Finding(Outcome.MEMORY, seconds, f"more than {limits.memory_bytes >> 20} MiB", error)
     if run.reason == "output":
@@ -226,12 +230,14 @@ def _code(slot: Slot, job: dict[str, Any], limits: Limits, problem: Problem, tes
     if last == ("passed", nonce) and run.tester.end.code == 0:
         return Finding(Outcome.PASS, seconds)
     if last[0] == "broken":
-        raise SandboxLost(f"the sandbox cannot run the test: {last[1:2]}")
+        raise SandboxLost(f"the sandbox cannot run the test: {written(last[1:2])}")
     if last[0] == "failed" and len(last) == 5:
-        _, name, message, _, got = last
-        text = "an assertion of the test does not hold" if name == "AssertionError" else f"{name} in the test"
-        got = _printable(got) if type(got) is str else None
-        return Finding(Outcome.FAILURE, seconds, _one_line(f"{text}: {message}" if message else text), got=got)
+        said = _info(last[1], last[2], None, None)
+        text = "an assertion of the test does not hold" if said.type == "AssertionError" else f"{said.type} in the test"
+        got = _printable(last[4]) if type(last[4]) is str else None
+        return Finding(
+            Outcome.FAILURE, seconds, _one_line(f"{text}: {said.message}" if said.message else text), got=got
+        )
     if last[:2] == ("solution", "raised") and len(last) == 7:
         error = _info(last[2], *last[4:7])
         if error.type == "MemoryError":

@@ -159,7 +159,9 @@ class Peer:
             places = {**dict(enumerate(args)), **kwargs}
             before = {place: wire.encode(a, self.cap, self._number) for place, a in places.items()}
             value = target(*args, **kwargs)
-            changed = {place: a for place, a in places.items() if wire.encode(a, self.cap, self._number) != before[place]}
+            changed = {
+                place: a for place, a in places.items() if wire.encode(a, self.cap, self._number) != before[place]
+            }
             return value, changed or None
         if message[0] in ("getattr", "setattr") and type(message[2]) is str:
             if self.names is None and (type(message[1]).__module__ != TEST_MODULE or message[2].startswith("_")):

@@ -27,7 +27,7 @@ LIMITS = Limits(cpu_s=1.0, wall_s=2.0, memory_bytes=64 << 20, output_bytes=1 << 
 EXACT, FLOAT, TOKENS = Checker(), Checker(type="float"), Checker(type="tokens")
 RIGHT = "the right answer"
 COMPILED = wire.frame(wire.encode(("compiled",)))
-fuzz = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzz = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # --- values of every type that can cross
 
@@ -36,7 +36,7 @@ scalars = st.one_of(
     st.booleans(),
     st.integers(-3, 3),
     st.integers(),
-    st.integers(0, 1 << 20_000),
+    st.integers(14_300, 20_000).map(lambda bits: 1 << bits),  # more digits than may be written
     st.sampled_from([-1.0, 0.0, -0.0, 1.0, 2.0]),
     st.floats(),
     st.text(st.characters(), max_size=6),  # lone surrogates too
@@ -242,34 +242,56 @@ class Hostile:
         return self.did
 
 
-plausible = st.sampled_from(
-    ["compiled", "syntax", "raised", "value", "unjudgeable", "too_large", "passed", "failed", "solution", "broken", ""]
-)
-messages = st.lists(plausible | values, max_size=7).map(tuple)
+KINDS = [
+    "compiled",
+    "syntax",
+    "raised",
+    "value",
+    "unjudgeable",
+    "too_large",
+    "passed",
+    "failed",
+    "solution",
+    "broken",
+    "",
+]
+words = st.sampled_from(["raised", "MemoryError", "bad name", "\ud800", None, 3, 10**9, -1]) | values
+messages = st.builds(lambda kind, rest: (kind, *rest), st.sampled_from(KINDS), st.lists(words, max_size=6))
 stacks = st.integers(0, 10**9).map(lambda n: b'(most recent call first):\n  File "<program>", line %d in f\n' % n)
 reports = st.lists(
-    messages.map(lambda m: wire.frame(wire.encode(m))) | wirelike.map(wire.frame) | st.binary(max_size=20) | stacks,
-    max_size=4,
+    st.one_of(
+        messages.map(lambda message: wire.frame(wire.encode(message))),
+        values.map(lambda value: wire.frame(wire.encode(value))),
+        wirelike.map(wire.frame),
+        st.binary(max_size=20),
+        stacks,
+    ),
+    max_size=3,
 ).map(b"".join)
+
+
+def often(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
+    """Mostly the first."""
+    return st.sampled_from([usual] * 5 * len(others) + [*others])
 
 
 @st.composite
 def rans(draw: st.DrawFn, report: bytes) -> Ran:
     end = End(
-        status=draw(st.sampled_from([0, 0, 0, 256, 97 << 8, 9, 11, 64 | 128])),
-        cpu_s=draw(st.sampled_from([0.0, 0.5, 2.0])),
-        peak_bytes=draw(st.sampled_from([0, 0, 1 << 30])),
+        status=draw(often(0, 256, 97 << 8, 9, 11, 64 | 128)),
+        cpu_s=draw(often(0.0, 0.5, 2.0)),
+        peak_bytes=draw(often(0, 1 << 30)),
     )
     return Ran(end, draw(st.booleans()), draw(st.binary(max_size=40)), draw(st.binary(max_size=9)), report)
 
 
 @st.composite
-def runs(draw: st.DrawFn, report: bytes) -> Run:
+def runs(draw: st.DrawFn, report: bytes, tested: bool) -> Run:
     return Run(
-        reason=draw(st.sampled_from(["exited", "exited", "cpu", "wall", "output"])),
+        reason=draw(often("exited", "cpu", "wall", "output")),
         program=draw(rans(report)),
-        tester=draw(rans(draw(reports))),
-        rest_cpu_s=draw(st.sampled_from([0.0, 2.0])),
+        tester=draw(rans(draw(reports))) if tested else None,
+        rest_cpu_s=draw(often(0.0, 2.0)),
         wall_s=0.1,
     )
 
@@ -290,15 +312,16 @@ TESTS: list[Test] = [
     StdioTest(input="", output=RIGHT),
     FunctionTest(args=[], expected=RIGHT),
     CodeTest(code=f"assert f() == {RIGHT!r}"),
+    CodeTest(code=f"assert f() == {RIGHT!r}"),  # twice: it reads the reports of two processes
 ]
 
 
-@fuzz
-@given(st.sampled_from(TESTS), st.booleans(), reports, st.data())
+@settings(fuzz, max_examples=250)
+@given(st.sampled_from(TESTS), often(True, False), reports, st.data())
 def test_no_report_breaks_the_judge_or_makes_a_wrong_answer_right(
     test: Test, began: bool, report: bytes, data: st.DataObject
 ) -> None:
-    run = data.draw(runs((COMPILED if began else b"") + report))
+    run = data.draw(runs((COMPILED if began else b"") + report, isinstance(test, CodeTest)))
     assume(RIGHT.encode() not in run.program.report + run.program.stdout)
     try:
         finding = found(run, test)
@@ -306,6 +329,18 @@ def test_no_report_breaks_the_judge_or_makes_a_wrong_answer_right(
         assert not began or isinstance(test, CodeTest)  # a program that began cannot have its end blamed on us
     else:
         assert finding.outcome is not Outcome.PASS and finding.outcome is not Outcome.INFRASTRUCTURE
+
+
+@fuzz
+@given(st.sampled_from(TESTS), st.sampled_from(["syntax", "broken", "raised"]), st.lists(words, max_size=6), st.data())
+def test_a_first_report_that_is_none_is_no_verdict_but_on_us(
+    test: Test, kind: str, rest: list[Any], data: st.DataObject
+) -> None:
+    run = data.draw(runs(wire.frame(wire.encode((kind, *rest))), isinstance(test, CodeTest)))
+    try:
+        assert found(run, test).outcome is not Outcome.PASS
+    except SandboxLost:
+        pass
 
 
 @fuzz
