@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -84,25 +85,46 @@ def _uids(process: psutil.Process) -> tuple[int, ...]:
         return ()
 
 
+class Hosts:
+    """One host at a time: a judge is kept as long as its level is asked for."""
+
+    def __init__(self) -> None:
+        self.level: LevelName | None = None
+        self.host: Host | None = None
+        self.open = ExitStack()
+
+    def at(self, level: LevelName) -> Host:
+        if level != self.level:
+            self.open.close()
+            self.level, self.host = level, None
+            folder = self.open.enter_context(tempfile.TemporaryDirectory())
+            os.chmod(folder, 0o711)
+            try:
+                self.host = Host(level, Path(folder))
+            except UserError as error:
+                pytest.skip(str(error))
+            self.open.callback(lambda: _must_be_empty(folder))
+            self.open.enter_context(self.host.judge)
+        if self.host is None:
+            pytest.skip(f"{level} cannot be had here")
+        return self.host
+
+
+def _must_be_empty(folder: str) -> None:
+    assert os.listdir(folder) == []
+
+
 @pytest.fixture(scope="module")
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o711)
-        try:
-            host = Host(request.param, Path(folder))
-        except UserError as error:
-            pytest.skip(str(error))
-        with host.judge:
-            yield host
-        assert os.listdir(folder) == []
+def hosts() -> Iterator[Hosts]:
+    hosts = Hosts()
+    with hosts.open:
+        yield hosts
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(
-    ("host", "expected"), RUNS, ids=[f"{level}-{expected['name']}" for level, expected in RUNS], indirect=["host"]
-)
-def test_the_verdict_is_right_and_the_host_as_it_was(host: Host, expected: dict[str, Any]) -> None:
-    sample = SAMPLES[expected["index"]]
+@pytest.mark.parametrize(("level", "expected"), RUNS, ids=[f"{level}-{e['name']}" for level, e in RUNS])
+def test_the_verdict_is_right_and_the_host_as_it_was(hosts: Hosts, level: LevelName, expected: dict[str, Any]) -> None:
+    host, sample = hosts.at(level), SAMPLES[expected["index"]]
     verdict = host.judge.judge(JudgeRequest(PROBLEMS[sample.problem_id], sample.program))
     assert verdict.outcome.value in expected["outcomes"], f"{expected['note']}: {verdict}"
     json.dumps(jsonable(verdict), ensure_ascii=False).encode()

@@ -113,11 +113,12 @@ def disguised(draw: st.DrawFn, value: Any) -> Any:
     if type(value) is dict and value and draw(st.booleans()):
         place = draw(st.sampled_from([*value]))
         return {key: draw(disguised(item)) if key is place else item for key, item in value.items()}
-    if type(value) in (bool, int):
-        others = [float(value)] if abs(value) < 1 << 50 else [str(value % 10)]
-        return draw(st.sampled_from([*others, bool(value) if type(value) is int else int(value)]))
-    if type(value) is float:
-        return int(value) if value == value and abs(value) < 1e15 else str(value)
+    number = cast(Any, value)
+    if type(number) in (bool, int):
+        other = float(number) if abs(number) < 1 << 50 else str(number % 10)
+        return draw(st.sampled_from([other, bool(number) if type(number) is int else int(number)]))
+    if type(number) is float:
+        return int(number) if number == number and abs(number) < 1e15 else str(number)
     others = {str: bytes, list: tuple, tuple: list, set: frozenset, frozenset: set, bytes: bytearray, bytearray: bytes}
     other = others.get(type(value), list)
     if other is bytes and type(value) is str:
