@@ -149,21 +149,26 @@ def _model() -> Check:
 
 def _isolation() -> Check:
     from executor.judging import Judge, JudgeRequest
+    from executor.languages.interpreter import find
     from executor.problem import Problem, StdioTest
+    from executor.sandbox.choosing import missing
+    from executor.sandbox.level import HOW_TO_GET, LEVELS, MEANING
     from executor.settings import ExecutorSettings
 
     problem = Problem(id="doctor", prompt="Print 42.", kind="stdio", private_tests=[StdioTest(input="", output="42\n")])
     with Judge(ExecutorSettings()) as judge:
         verdict = judge.judge(JudgeRequest(problem, "print(42)"))
         level = judge.level
-    meaning = {"L0": "own process and limits only", "L1": "another user and limits"}.get(level, "")
-    message = verdict.tests[0].message if verdict.tests else ""
-    found = (
-        f"{level}: {meaning}"
-        if verdict.outcome == "pass"
-        else f"a trial program gave {verdict.outcome.value} ({message})"
-    )
-    return Check("isolation of programs", verdict.outcome == "pass", found, "see docs/sandbox.md")
+    if verdict.outcome != "pass":
+        message = verdict.tests[0].message if verdict.tests else ""
+        found = f"a trial program gave {verdict.outcome.value} ({message})"
+        return Check("isolation of programs", False, found, "see docs/sandbox.md")
+    found = f"{level}: {MEANING[level]}"
+    higher = LEVELS[LEVELS.index(level) + 1 :]
+    interpreter = find(os.geteuid() == 0)
+    if higher and (reason := missing(higher[0], interpreter)) is not None:
+        found += f" (not {higher[0]}: {reason}; it needs: {HOW_TO_GET[higher[0]]})"
+    return Check("isolation of programs", True, found, "see docs/sandbox.md")
 
 
 def _java() -> Check:

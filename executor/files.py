@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
-from executor.languages.java import refuse
+from executor.languages.base import refuse
 from executor.problem import Problem, Sample
 from executor.settings import ExecutorSettings
 from executor.verdict import Outcome, Verdict, jsonable

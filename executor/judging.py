@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from executor.errors import UserError
+from executor.languages.base import BrokenTest, Finding, OpenProgram, open_program, refuse
 from executor.languages.interpreter import find
-from executor.languages.java import refuse
-from executor.languages.python import Finding, run_test, written
-from executor.languages.python_tests import BrokenTest
+from executor.languages.packages import find as find_packages
+from executor.languages.python_findings import shown as written
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.choosing import choose
 from executor.sandbox.level import Isolation, at_least
@@ -65,6 +65,7 @@ class Judge:
         interpreter = find(other_user)
         self.level = choose(settings.min_level, settings.max_level, interpreter)
         self._base = Base(settings.scratch_dir, other_user and at_least(self.level, "L1"))
+        packages = find_packages(tuple(settings.packages))
         isolations: list[Isolation] = []
         try:
             for number in range(settings.slots):
@@ -75,7 +76,7 @@ class Judge:
             self._base.close()
             raise UserError(f"executor.slots={settings.slots}: {error}") from None
         for number, isolation in enumerate(isolations):
-            slot = Slot(interpreter, isolation, self._base.path, number)
+            slot = Slot(interpreter, isolation, self._base.path, number, packages)
             self._slots.append(slot)
             self._free.put(slot)
 
@@ -130,18 +131,6 @@ class Judge:
         self, slot: Slot, request: JudgeRequest, chosen: list[tuple[Test, bool]]
     ) -> tuple[list[TestResult], ErrorInfo | None]:
         """Results in order, up to the first after which the rest would say nothing new."""
-        results: list[TestResult] = []
-        error: ErrorInfo | None = None
-        for test, public in chosen:
-            finding = self._run_one(slot, request, test)
-            results.append(_result(finding, test, public))
-            error = error or finding.error
-            last = (Outcome.SYNTAX_ERROR, Outcome.TIMEOUT, Outcome.INFRASTRUCTURE)
-            if finding.outcome in last or (request.stop_at_first_failure and finding.outcome is not Outcome.PASS):
-                break
-        return results, error
-
-    def _run_one(self, slot: Slot, request: JudgeRequest, test: Test) -> Finding:
         problem, settings = request.problem, self.settings
         limits = Limits(
             cpu_s=problem.time_limit_s,
@@ -149,23 +138,48 @@ class Judge:
             memory_bytes=problem.memory_limit_mb << 20,
             output_bytes=settings.output_limit_bytes,
         )
+        results: list[TestResult] = []
+        error: ErrorInfo | None = None
+        program = open_program(slot, problem, request.program, limits, len(chosen))
+        try:
+            for test, public in chosen:
+                finding = self._run_one(program, test)
+                results.append(_result(finding, test, public))
+                error = error or finding.error
+                last = (Outcome.SYNTAX_ERROR, Outcome.TIMEOUT, Outcome.INFRASTRUCTURE)
+                if finding.outcome in last or (request.stop_at_first_failure and finding.outcome is not Outcome.PASS):
+                    break
+        finally:
+            self._end(program)
+        return results, error
+
+    def _run_one(self, program: OpenProgram, test: Test) -> Finding:
         failures, starved = 0, False
         while True:
             try:
-                finding = run_test(slot, problem, request.program, test, limits)
+                finding = program.run(test)
             except BrokenTest as error:
                 return Finding(Outcome.INFRASTRUCTURE, 0.0, str(error))
             except (SandboxLost, OSError) as error:
                 failures += 1
-                with self._lock:
-                    self.infrastructure_failures += 1
-                if failures > settings.retries or self._closed:
+                self._count_failure()
+                if failures > self.settings.retries or self._closed:
                     return Finding(Outcome.INFRASTRUCTURE, 0.0, str(error)[:300])
                 continue
             if finding.starved and not starved:
                 starved = True
                 continue
             return finding
+
+    def _end(self, program: OpenProgram) -> None:
+        try:
+            program.close()
+        except (SandboxLost, OSError):
+            self._count_failure()  # the slot has started anew; no verdict hangs on it
+
+    def _count_failure(self) -> None:
+        with self._lock:
+            self.infrastructure_failures += 1
 
     def close(self) -> None:
         """End everything. Waits for tests that run now, as long as their limits let them."""

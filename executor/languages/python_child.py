@@ -6,9 +6,10 @@ trustworthy and all later ones are advisory; the source is compiled as it is, wi
 Descriptors: 0, 1, 2 the standard streams, CONTROL what to do, REPORT what became of it, CALLS_IN and CALLS_OUT the
 other process of a code test. Loaded by sandbox/zygote.py, never imported by ours.
 
-Reports are frames of one tuple each: ("compiled",), ("syntax", type, message, line, column), ("raised", type, base,
+Reports are frames of one tuple each: ("compiled",), ("loaded",), ("syntax", type, message, line, column), ("raised", type, base,
 message, line, column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester
-("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message). After the frames may
+("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message), and of a checker
+("checked", nonce, right). After the frames may
 come a stack as faulthandler writes it (WHERE_SIGNAL).
 """
 
@@ -50,11 +51,12 @@ def report(*message: Any) -> None:
 def main() -> NoReturn:
     """Do what the control frame says."""
     job = wire.decode(wire.read_frame(CONTROL))
-    os.close(CONTROL)
+    if "calls" not in job:
+        os.close(CONTROL)
     os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
     random.seed()
     gc.enable()
-    {"stdio": _stdio, "solution": _solution, "tester": _tester}[job["role"]](job)
+    {"stdio": _stdio, "solution": _solution, "tester": _tester, "checker": _checker}[job["role"]](job)
     os._exit(0)
 
 
@@ -182,32 +184,47 @@ def _entry(name: str, names: dict[str, Any]) -> Any:
 
 
 def _solution(job: dict[str, Any]) -> NoReturn:
-    """Load the program as a module that is not the main one; make the one call asked for, or serve the tester."""
+    """Load the program as a module that is not the main one; make the calls that are asked for, or serve the tester."""
     code = _compile(job["source"])
     _streams()
     names = _module("solution").__dict__
     try:
         exec(code, names)
-        if "call" not in job:
+        if "calls" not in job:
             peer.Peer(CALLS_IN, CALLS_OUT, names, job["cap"]).serve_forever()
             os._exit(0)
-        entry, args, kwargs = job["call"]
-        value = _entry(entry, names)(*args, **kwargs)
     except BaseException as error:
         _report_raised(error)
         os._exit(1)
+    report("loaded")
+    while True:
+        try:
+            entry, args, kwargs = wire.decode(wire.read_frame(CONTROL))
+        except (EOFError, OSError, wire.WireError):
+            os._exit(0)
+        _answer(entry, args, kwargs, names, job["cap"])
+
+
+def _answer(entry: str, args: list[Any], kwargs: dict[str, Any], names: dict[str, Any], cap: int) -> None:
+    """Make one call and report what it returns or raises."""
     try:
-        payload = wire.encode(("value", value), job["cap"])
+        value = _entry(entry, names)(*args, **kwargs)
+    except BaseException as error:
+        _report_raised(error)
+        return
+    try:
+        payload = wire.encode(("value", value), cap)
     except wire.TooLarge as error:
         report("too_large", str(error))
     except (wire.WireError, RuntimeError) as error:  # RuntimeError: changed by a thread meanwhile
         report("unjudgeable", str(error))
+    except MemoryError as error:
+        _report_raised(error)
     else:
         try:
             wire.write_frame(REPORT, payload)
         except OSError:
-            pass
-    os._exit(0)
+            os._exit(0)  # the program closed the channel
 
 
 def _tester(job: dict[str, Any]) -> NoReturn:
@@ -242,6 +259,19 @@ def _tester(job: dict[str, Any]) -> NoReturn:
         report("passed", job["nonce"])
         os._exit(0)
     os._exit(1)
+
+
+def _checker(job: dict[str, Any]) -> NoReturn:
+    """Run a problem's own checker, trusted code, on an answer that is a plain value."""
+    names = _module("__checker__").__dict__
+    try:
+        exec(compile(job["code"], "<checker>", "exec", dont_inherit=True), names)
+        right = names["check"](job["given"], job["expected"], job["answer"])
+    except BaseException as error:
+        report("broken", f"{type(error).__name__}: {peer.named(error)[2]}")
+        os._exit(1)
+    report("checked", job["nonce"], bool(right))
+    os._exit(0)
 
 
 def _missing(name: str) -> NoReturn:

@@ -15,11 +15,9 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 
+from executor.languages.base import BrokenTest
+
 _ENTRY = re.compile(r"\s*([^\W\d]\w*)(\(\)\.[^\W\d]\w*)?\s*\Z")
-
-
-class BrokenTest(Exception):
-    """Test code that cannot be run, whatever the program."""
 
 
 @dataclass(frozen=True)

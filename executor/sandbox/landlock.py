@@ -63,14 +63,32 @@ class Rules:
                     continue
                 self._rules.append((fd, rights if os.path.isdir(path) else rights & ~_READ_DIR))
 
-    def restrict(self, scratch: str | None) -> None:
-        """Hold this process to the rules for good, with `scratch` as the folder that it may change. Raises OSError."""
-        ruleset = _call(_CREATE_RULESET, self._attributes, self._size, 0)
-        for fd, rights in self._rules:
-            self._allow(ruleset, fd, rights)
+        self._ruleset = self._held = -1
+        self._scratch: tuple[int, int] | None = None
+
+    def prepare(self, scratch: str | None) -> None:
+        """Make the rules of the next process, with `scratch` as the folder that it may change; those for the same folder serve again."""
+        folder = None
         if scratch is not None:
-            self._allow(ruleset, os.open(scratch, os.O_PATH | os.O_CLOEXEC), self._scratch_rights)
-        _call(_RESTRICT_SELF, ruleset, 0)
+            status = os.stat(scratch)
+            folder = (status.st_dev, status.st_ino)
+        if self._ruleset >= 0 and folder == self._scratch:
+            return
+        for fd in (self._ruleset, self._held):
+            if fd >= 0:
+                os.close(fd)
+        self._ruleset = _call(_CREATE_RULESET, self._attributes, self._size, 0)
+        for fd, rights in self._rules:
+            self._allow(self._ruleset, fd, rights)
+        self._scratch, self._held = folder, -1
+        if scratch is not None:
+            # Held open, so that no other folder can get the same number as long as these rules serve.
+            self._held = os.open(scratch, os.O_PATH | os.O_CLOEXEC)
+            self._allow(self._ruleset, self._held, self._scratch_rights)
+
+    def restrict(self) -> None:
+        """Hold this process to the rules that were prepared, for good. Raises OSError."""
+        _call(_RESTRICT_SELF, self._ruleset, 0)
 
     @staticmethod
     def _allow(ruleset: int, fd: int, rights: int) -> None:

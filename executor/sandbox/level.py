@@ -11,6 +11,7 @@ import os
 from typing import Any, Literal
 
 from executor.languages.interpreter import Interpreter
+from executor.languages.packages import Packages
 from executor.sandbox.cgroup import Group, open_group
 from executor.sandbox.users import OwnUsers
 
@@ -80,17 +81,24 @@ class Isolation:
         return self.level == "L3"
 
     @property
+    def keeps_scratch(self) -> bool:
+        """Whether a program can change nothing of its scratch folder but what is in it."""
+        return self.level == "L2"
+
+    @property
     def leaves_traces(self) -> bool:
         """Whether a program can leave files or objects outside its scratch folder."""
         return self.users is not None and not at_least(self.level, "L2")
 
-    def setup(self, place: str) -> dict[str, Any]:
-        """What the zygote is told at its beginning; `place` is an empty folder of ours for the root of a namespace."""
+    def setup(self, place: str, packages: Packages | None) -> dict[str, Any]:
+        """What a zygote is told at its beginning; `place` is an empty folder of ours for the root of a namespace."""
         return {
             "confined": at_least(self.level, "L2"),
             "namespaces": place if self.level == "L3" else None,
-            "readable": self._readable,
+            "readable": [*self._readable, *(packages.readable if packages else ())],
             "devices": _DEVICES,
+            "packages": list(packages.names) if packages else [],
+            "folders": list(packages.folders) if packages else [],
         }
 
     def close(self) -> None:

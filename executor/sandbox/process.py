@@ -131,10 +131,11 @@ class Zygote:
         )  # what it says on standard error before it is ready
         ours.settimeout(_REPLY_S)
         try:
-            self._process = _launcher.run(lambda: self._start(theirs.fileno()))
+            started: subprocess.Popen[bytes] = _launcher.run(lambda: self._start(theirs.fileno()))
+            self._process = started
             theirs.close()
             if group is not None:
-                group.add(self._process.pid)
+                group.add(started.pid)
             ready, _ = self._ask({"do": "begin", **setup}, [])
         except (SandboxLost, OSError, TimeoutError, subprocess.SubprocessError) as error:
             self.kill()

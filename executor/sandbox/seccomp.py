@@ -14,7 +14,7 @@ import errno
 import platform
 import struct
 
-_LOAD, _JUMP_EQUAL, _JUMP_LEAST, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_LEAST, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _X32 = 0x40000000  # the bit that marks x86-64's other set of calls
@@ -160,32 +160,7 @@ _DENIED_IF: dict[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
 _CLONE, _SOCKETPAIR, _SETPRIORITY = (56, 220), (53, 199), (141, 140)
 
 
-class _Program:
-    """Instructions, and where among them the process's own number stands."""
-
-    def __init__(self, column: int) -> None:
-        self._column = column
-        self._instructions: list[tuple[int, int, int, int]] = []
-        self.pid_at: list[int] = []
-
-    def add(self, code: int, k: int, if_true: int = 0, if_false: int = 0) -> None:
-        self._instructions.append((code, if_true, if_false, k & 0xFFFFFFFF))
-
-    def answer(self, error: int) -> None:
-        self.add(_RETURN, _ERRNO | error)
-
-    def call(self, numbers: tuple[int, int], body: list[tuple[int, int, int, int]]) -> None:
-        """What becomes of one call; `body` returns in every case."""
-        if numbers[self._column] < 0:
-            return
-        self.add(_JUMP_EQUAL, numbers[self._column], 0, len(body))
-        for code, k, if_true, if_false in body:
-            if k == PID and code == _JUMP_EQUAL:
-                self.pid_at.append(len(self._instructions))
-            self.add(code, k, if_true, if_false)
-
-    def bytes(self) -> bytearray:
-        return bytearray(b"".join(struct.pack("<HBBI", *instruction) for instruction in self._instructions))
+_Code = list[tuple[int, int, int, int]]  # instruction, operand, jump if true, jump if false
 
 
 def _argument(index: int) -> tuple[int, int, int, int]:
@@ -193,7 +168,7 @@ def _argument(index: int) -> tuple[int, int, int, int]:
     return (_LOAD, _ARGUMENTS + 8 * index, 0, 0)
 
 
-def _choice(index: int, values: tuple[int, ...], found: int, otherwise: int) -> list[tuple[int, int, int, int]]:
+def _choice(index: int, values: tuple[int, ...], found: int, otherwise: int) -> _Code:
     """Return `found` where the argument is one of `values`, else `otherwise`."""
     tests = [(_JUMP_EQUAL, value, len(values) - i, 0) for i, value in enumerate(values)]
     return [_argument(index), *tests, (_RETURN, otherwise, 0, 0), (_RETURN, found, 0, 0)]
@@ -204,6 +179,47 @@ def supported() -> bool:
     return platform.machine() in _MACHINES
 
 
+def _bodies(column: int) -> dict[int, _Code]:
+    """By call: what becomes of it. Every body returns."""
+    denied = _ERRNO | errno.EPERM
+    bodies: dict[int, _Code] = {}
+    for error, calls in _DENIED.items():
+        bodies |= {numbers[column]: [(_RETURN, _ERRNO | error, 0, 0)] for numbers in calls.values()}
+    for numbers, index, values in _ALLOWED_IF.values():
+        bodies[numbers[column]] = _choice(index, values, _ALLOW, denied)
+    for numbers, index, values in _DENIED_IF.values():
+        bodies[numbers[column]] = _choice(index, values, denied, _ALLOW)
+    answers: _Code = [(_RETURN, denied, 0, 0), (_RETURN, _ALLOW, 0, 0)]
+    bodies[_CLONE[column]] = [_argument(0), (_JUMP_ANY_BIT, _CLONE_THREAD, 1, 0), *answers]
+    bodies[_SOCKETPAIR[column]] = [
+        _argument(0),
+        (_JUMP_EQUAL, _AF_UNIX, 0, 3),
+        _argument(1),
+        (_AND, _SOCK_TYPES, 0, 0),
+        (_JUMP_EQUAL, _SOCK_STREAM, 1, 0),
+        *answers,
+    ]
+    bodies[_SETPRIORITY[column]] = [
+        _argument(0),
+        (_JUMP_EQUAL, _PRIO_PROCESS, 0, 2),
+        _argument(1),
+        (_JUMP_EQUAL, 0, 1, 0),
+        *answers,
+    ]
+    bodies.pop(-1, None)
+    return bodies
+
+
+def _search(calls: list[tuple[int, _Code]]) -> _Code:
+    """Find a call's body by halving, which the kernel walks once for every call there is when a filter is loaded."""
+    if len(calls) == 1:
+        number, body = calls[0]
+        return [(_JUMP_EQUAL, number, 0, len(body)), *body, (_RETURN, _ALLOW, 0, 0)]
+    middle = len(calls) // 2
+    below, above = _search(calls[:middle]), _search(calls[middle:])
+    return [(_JUMP_LEAST, calls[middle][0], 0, 1), (_JUMP, len(below), 0, 0), *below, *above]
+
+
 class Filter:
     """The filter of this machine; `bytes_for` is what a process with that number loads."""
 
@@ -212,54 +228,23 @@ class Filter:
         if not supported():
             raise OSError(f"no filter of system calls for {platform.machine()}")
         architecture, column = _MACHINES[platform.machine()]
-        denied = _ERRNO | errno.EPERM
-        program = _Program(column)
-        program.add(_LOAD, _ARCHITECTURE)
-        program.add(_JUMP_EQUAL, architecture, 1, 0)
-        program.add(_RETURN, _KILL_PROCESS)
-        program.add(_LOAD, _NUMBER)
-        program.add(_JUMP_LEAST, _X32, 0, 1)
-        program.answer(errno.ENOSYS)
         common = [(_JUMP_EQUAL, n, len(_COMMON_ALLOWED) - i, 0) for i, n in enumerate(_COMMON_ALLOWED)]
-        program.add(_JUMP_LEAST, _COMMON, 0, len(common) + 2)
-        for code, k, if_true, if_false in common:
-            program.add(code, k, if_true, if_false)
-        program.answer(errno.ENOSYS)
-        program.add(_RETURN, _ALLOW)
-        for error, calls in _DENIED.items():
-            for numbers in calls.values():
-                program.call(numbers, [(_RETURN, _ERRNO | error, 0, 0)])
-        for numbers, index, values in _ALLOWED_IF.values():
-            program.call(numbers, _choice(index, values, _ALLOW, denied))
-        for numbers, index, values in _DENIED_IF.values():
-            program.call(numbers, _choice(index, values, denied, _ALLOW))
-        any_bit = [_argument(0), (_JUMP_ANY_BIT, _CLONE_THREAD, 1, 0), (_RETURN, denied, 0, 0), (_RETURN, _ALLOW, 0, 0)]
-        program.call(_CLONE, any_bit)
-        program.call(
-            _SOCKETPAIR,
-            [
-                _argument(0),
-                (_JUMP_EQUAL, _AF_UNIX, 0, 3),
-                _argument(1),
-                (_AND, _SOCK_TYPES, 0, 0),
-                (_JUMP_EQUAL, _SOCK_STREAM, 1, 0),
-                (_RETURN, denied, 0, 0),
-                (_RETURN, _ALLOW, 0, 0),
-            ],
-        )
-        program.call(
-            _SETPRIORITY,
-            [
-                _argument(0),
-                (_JUMP_EQUAL, _PRIO_PROCESS, 0, 2),
-                _argument(1),
-                (_JUMP_EQUAL, 0, 1, 0),
-                (_RETURN, denied, 0, 0),
-                (_RETURN, _ALLOW, 0, 0),
-            ],
-        )
-        program.add(_RETURN, _ALLOW)
-        self._bytes, self._pid_at = program.bytes(), program.pid_at
+        code: _Code = [
+            (_LOAD, _ARCHITECTURE, 0, 0),
+            (_JUMP_EQUAL, architecture, 1, 0),
+            (_RETURN, _KILL_PROCESS, 0, 0),
+            (_LOAD, _NUMBER, 0, 0),
+            (_JUMP_LEAST, _X32, 0, 1),
+            (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),
+            (_JUMP_LEAST, _COMMON, 0, len(common) + 2),
+            *common,
+            (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),
+            (_RETURN, _ALLOW, 0, 0),
+            *_search(sorted(_bodies(column).items())),
+        ]
+        self._pid_at = [i for i, (kind, k, _, _) in enumerate(code) if kind == _JUMP_EQUAL and k == PID]
+        packed = [struct.pack("<HBBI", kind, yes, no, k & 0xFFFFFFFF) for kind, k, yes, no in code]
+        self._bytes = bytearray(b"".join(packed))
 
     def bytes_for(self, pid: int) -> bytes:
         """The filter for a process that may signal nobody but `pid`."""

@@ -19,13 +19,13 @@ import array
 import atexit  # noqa: F401
 import bisect  # noqa: F401
 import builtins
-import collections
 import copy  # noqa: F401
 import ctypes
 import fcntl
 import functools  # noqa: F401
 import gc
 import heapq  # noqa: F401
+import importlib
 import itertools  # noqa: F401
 import math  # noqa: F401
 import operator  # noqa: F401
@@ -36,7 +36,7 @@ import resource
 import signal
 import socket
 import string  # noqa: F401
-import struct  # noqa: F401
+import struct
 import sys
 import threading  # noqa: F401
 import types
@@ -87,7 +87,8 @@ class Zygote:
         self.sock, self.keep, self.child, self.wire = sock, keep, child, wire
         self.pids: list[int] = []
         self.uids: set[int] = set()
-        self.confine: Callable[[str | None], None] = lambda scratch: None
+        self.prepare: Callable[[str | None], None] = lambda scratch: None
+        self.confine: Callable[[], None] = lambda: None
         self.seal: Callable[[], None] = lambda: None
         self.renew_scratch: Callable[[int], None] | None = None
 
@@ -126,13 +127,18 @@ class Zygote:
             raise OSError("the first request is not how to begin")
         readable, devices = request["readable"], request["devices"]
         modules = {name: load(name, folder) for name in ("landlock", "namespaces", "seccomp")}
+        sys.path[:0] = request["folders"]
+        for name in request["packages"]:
+            importlib.import_module(name)
+        del sys.path[: len(request["folders"])]
         if request["namespaces"] is not None:
             modules["namespaces"].enter(request["namespaces"], readable, devices)
             self.renew_scratch = modules["namespaces"].renew_scratch
         if request["confined"]:
             rules = modules["landlock"].Rules(readable, devices)
             calls = modules["seccomp"].Filter()
-            self.confine, self.seal = rules.restrict, lambda: install_filter(calls.bytes_for(os.getpid()))
+            self.prepare, self.confine = rules.prepare, rules.restrict
+            self.seal = lambda: install_filter(calls.bytes_for(os.getpid()))
         return request
 
     def _receive(self) -> tuple[bytes, list[int]]:
@@ -148,6 +154,7 @@ class Zygote:
             self.uids.add(request["uid"])
         if self.renew_scratch is not None and request["scratch"] is not None:
             self.renew_scratch(os.getuid() if request["uid"] is None else request["uid"])
+        self.prepare(request["scratch"])
         me = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -169,7 +176,7 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         prctl(PR_SET_NO_NEW_PRIVS, 1)
-        self.confine(request["scratch"])
+        self.confine()
         parked = [_dup_above(fd) for fd in fds]
         for place, fd in enumerate(parked):
             os.dup2(fd, place, inheritable=place < 3)
@@ -309,7 +316,7 @@ def main() -> None:
 
     try:
         zygote.begin(sandbox_folder)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         sock.send(wire.encode({"error": str(error)}))
         os._exit(1)
     prctl(PR_SET_DUMPABLE, 0)  # not before: a user's namespace is set up through files of /proc that this closes

@@ -58,7 +58,8 @@ class Host:
             },
             "descriptors": len(os.listdir("/proc/self/fd")),
             "open folders": {path for folder in OPEN_FOLDERS for path in self._left_in(Path(folder))},
-            "scratch": sorted(str(path.relative_to(self.scratch)) for path in self.scratch.rglob("*")),
+            # An empty folder may be kept for the next program.
+            "scratch": sorted(str(path) for path in self.scratch.rglob("*") if path.name != "scratch"),
             "System V": [line for kind in ("shm", "sem", "msg") for line in self._ipc(Path("/proc/sysvipc", kind))],
         }
 

@@ -190,7 +190,11 @@ def test_a_level_stops_what_it_claims_and_no_more(
     if attempt == "all killed" and level in ("L0", "L1") and judging.unprivileged:
         pytest.skip("it would reach every process of this user")
     program = textwrap.dedent(program)
-    program = program.replace("{judge}", str(judging.hello["pid"])).replace("{abstract}", abstract).replace("{owned}", str(owned))
+    program = (
+        program.replace("{judge}", str(judging.hello["pid"]))
+        .replace("{abstract}", abstract)
+        .replace("{owned}", str(owned))
+    )
     stopped = stopped_from is not None and at_least(level, stopped_from)
     assert judging.reaches(program) is not stopped
 

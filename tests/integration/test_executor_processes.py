@@ -124,7 +124,8 @@ def test_nothing_is_left_after_many_tests(scratch: Path, level: LevelName) -> No
             judge.judge(JudgeRequest(problem(), program))
         assert len(os.listdir("/proc/self/fd")) == descriptors
         (base,) = scratch.iterdir()
-        assert [list(slot.iterdir()) for slot in base.iterdir()] == [[]]
+        assert not [file for file in base.rglob("*") if not file.is_dir()]
+        assert {folder.name for folder in base.rglob("*")} <= {"s0", "scratch"}
     assert list(scratch.iterdir()) == []
     assert Path("/etc/passwd").exists()
 
@@ -147,6 +148,68 @@ def test_machinery_that_stays_broken_is_infrastructure(scratch: Path) -> None:
         assert verdict.outcome is Outcome.INFRASTRUCTURE and judge.infrastructure_failures == 2
         base.mkdir()
         base.chmod(0o711)
+        assert judge.judge(JudgeRequest(problem(), "print(5)")).outcome is Outcome.PASS
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("level", ["L1", "L2", "L3"])
+def test_a_full_disk_is_infrastructure(scratch: Path, level: LevelName) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=8,mode=0711", "tmpfs", str(scratch)], check=True)
+    try:
+        with Judge(at(level, scratch_dir=str(scratch), retries=1)) as judge:
+            fill = [scratch / f"fill{i}" for i in range(16)]
+            try:
+                for file in fill:
+                    file.touch()
+            except OSError:
+                pass
+            verdict = judge.judge(JudgeRequest(problem(), "print(5)"))
+            assert verdict.outcome is Outcome.INFRASTRUCTURE, verdict
+            for file in fill:
+                file.unlink(missing_ok=True)
+            assert judge.judge(JudgeRequest(problem(), "print(5)")).outcome is Outcome.PASS
+    finally:
+        subprocess.run(["umount", str(scratch)], check=True)
+
+
+def test_no_more_processes_is_infrastructure_and_passes_with_its_cause() -> None:
+    with Judge(at("L3", retries=1)) as judge:
+        assert judge.judge(JudgeRequest(problem(), "print(5)")).outcome is Outcome.PASS
+        bounds = list(Path("/sys/fs/cgroup").glob(f"**/cupel-{os.getpid()}-*/pids.max"))
+        if not bounds:
+            pytest.skip("no control groups can be made here")
+        for bound in bounds:
+            bound.write_text("1")
+        verdict = judge.judge(JudgeRequest(problem(), "print(5)"))
+        assert verdict.outcome is Outcome.INFRASTRUCTURE, verdict
+        for bound in bounds:
+            bound.write_text("256")
+        assert judge.judge(JudgeRequest(problem(), "print(5)")).outcome is Outcome.PASS
+
+
+def test_memory_of_a_slot_is_bounded_where_control_groups_are() -> None:
+    with Judge(at("L3")) as judge:
+        judge.judge(JudgeRequest(problem(), "print(5)"))
+        if not list(Path("/sys/fs/cgroup").glob(f"**/cupel-{os.getpid()}-*")):
+            pytest.skip("no control groups can be made here")
+        # What no limit of a process counts: files in memory, filled to the brim of the folder, and pipes.
+        hoard = "import os\nends = [os.pipe() for _ in range(100)]\nopen('f', 'wb').write(bytes(60 << 20))\nprint(5)"
+        assert judge.judge(JudgeRequest(problem(), hoard)).outcome in (Outcome.PASS, Outcome.MEMORY, Outcome.ERROR)
+        assert judge.judge(JudgeRequest(problem(), "import os\nprint(5 if not os.listdir() else 6)")).outcome is Outcome.PASS
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/cupel-{os.getpid()}-*"))
+
+
+def test_a_kill_for_memory_is_told_as_such() -> None:
+    with Judge(at("L3")) as judge:
+        judge.judge(JudgeRequest(problem(), "print(5)"))
+        groups = Path("/sys/fs/cgroup").glob(f"**/cupel-{os.getpid()}-*/memory.*")
+        limits = [path for path in groups if path.name in ("memory.limit_in_bytes", "memory.max")]
+        if not limits:
+            pytest.skip("no control groups can be made here")
+        for limit in limits:
+            limit.write_text(str(64 << 20))
+        hoard = "x = bytearray(200 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nprint(5)"
+        assert judge.judge(JudgeRequest(problem(), hoard)).outcome is Outcome.MEMORY
         assert judge.judge(JudgeRequest(problem(), "print(5)")).outcome is Outcome.PASS
 
 

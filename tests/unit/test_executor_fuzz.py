@@ -17,16 +17,18 @@ from hypothesis import strategies as st
 
 from executor.comparing import close, text_equal, value_equal
 from executor.languages import wire
-from executor.languages.python import Finding, run_test
+from executor.languages.base import Finding
+from executor.languages.python import PythonProgram
 from executor.problem import Checker, CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.process import End, SandboxLost
 from executor.sandbox.slot import Limits, Part, Ran, Run, Slot
+from executor.sandbox.supervise import Reason
 from executor.verdict import PRECEDENCE, Outcome, TestResult, Verdict, aggregate, jsonable
 
 LIMITS = Limits(cpu_s=1.0, wall_s=2.0, memory_bytes=64 << 20, output_bytes=1 << 16)
 EXACT, FLOAT, TOKENS = Checker(), Checker(type="float"), Checker(type="tokens")
 RIGHT = "the right answer"
-COMPILED = wire.frame(wire.encode(("compiled",)))
+BEGUN = [wire.frame(wire.encode((report,))) for report in ("compiled", "loaded")]
 fuzz = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # --- values of every type that can cross
@@ -235,11 +237,26 @@ def test_text_is_compared_without_error(expected: str, got: bytes) -> None:
 
 @dataclass
 class Hostile:
-    """Gives what the process is said to have done, whatever is asked of it."""
+    """A slot, and the processes in it, of which all is said to have been done already, whatever is asked of them."""
 
     did: Run
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
 
     def run(self, program: Part, tester: Part | None, limits: Limits) -> Run:
+        return self.did
+
+    def start(self, program: Part, tester: Part | None, limits: Limits, calls: int = 0) -> Hostile:
+        return self
+
+    def ask(self, request: bytes, answers: int, cpu_s: float, wall_s: float) -> Reason:
+        return self.did.reason
+
+    @property
+    def report(self) -> bytes:
+        return self.did.program.report
+
+    def end(self) -> Run:
         return self.did
 
 
@@ -287,13 +304,14 @@ def rans(draw: st.DrawFn, report: bytes) -> Ran:
 
 
 @st.composite
-def runs(draw: st.DrawFn, report: bytes, tested: bool) -> Run:
+def runs(draw: st.DrawFn, report: bytes, test: Test) -> Run:
+    asked = test in TESTS[1:3]
     return Run(
-        reason=draw(often("exited", "cpu", "wall", "output")),
+        reason=draw(often("answered" if asked else "exited", "exited", "cpu", "wall", "output")),
         program=draw(rans(report)),
-        tester=draw(rans(draw(reports))) if tested else None,
+        tester=draw(rans(draw(reports))) if isinstance(test, CodeTest) else None,
         rest_cpu_s=draw(often(0.0, 2.0)),
-        wall_s=0.1,
+        out_of_memory=draw(often(False, True)),
     )
 
 
@@ -301,7 +319,9 @@ def found(run: Run, test: Test) -> Finding:
     """What is found of a run; whatever it is can be told."""
     kind = "stdio" if isinstance(test, StdioTest) else "function"
     problem = Problem(id="p", prompt="?", kind=kind, entry_point="f", public_tests=[test])
-    finding = run_test(cast(Slot, Hostile(run)), problem, "", test, LIMITS)
+    program = PythonProgram(cast(Slot, Hostile(run)), problem, "", LIMITS, 1)
+    finding = program.run(test)
+    program.close()
     result = TestResult(outcome=finding.outcome, public=True, seconds=finding.seconds, message=finding.message)
     result.got = finding.got
     verdict = Verdict(problem_id="p", outcome=finding.outcome, tests=[result], error=finding.error)
@@ -312,17 +332,17 @@ def found(run: Run, test: Test) -> Finding:
 TESTS: list[Test] = [
     StdioTest(input="", output=RIGHT),
     FunctionTest(args=[], expected=RIGHT),
-    CodeTest(code=f"assert f() == {RIGHT!r}"),
-    CodeTest(code=f"assert f() == {RIGHT!r}"),  # twice: it reads the reports of two processes
+    CodeTest(code=f"assert f() == {RIGHT!r}"),  # calls and constants
+    CodeTest(code=f"answer = f()\nassert answer == {RIGHT!r}"),  # a process of its own
 ]
 
 
 @settings(fuzz, max_examples=250)
-@given(st.sampled_from(TESTS), often(True, False), reports, st.data())
+@given(st.sampled_from(TESTS), often(2, 1, 0), reports, st.data())
 def test_no_report_breaks_the_judge_or_makes_a_wrong_answer_right(
-    test: Test, began: bool, report: bytes, data: st.DataObject
+    test: Test, began: int, report: bytes, data: st.DataObject
 ) -> None:
-    run = data.draw(runs((COMPILED if began else b"") + report, isinstance(test, CodeTest)))
+    run = data.draw(runs(b"".join(BEGUN[:began]) + report, test))
     assume(RIGHT.encode() not in run.program.report + run.program.stdout)
     try:
         finding = found(run, test)
@@ -337,7 +357,7 @@ def test_no_report_breaks_the_judge_or_makes_a_wrong_answer_right(
 def test_a_first_report_that_is_none_is_no_verdict_but_on_us(
     test: Test, kind: str, rest: list[Any], data: st.DataObject
 ) -> None:
-    run = data.draw(runs(wire.frame(wire.encode((kind, *rest))), isinstance(test, CodeTest)))
+    run = data.draw(runs(wire.frame(wire.encode((kind, *rest))), test))
     try:
         assert found(run, test).outcome is not Outcome.PASS
     except SandboxLost:
@@ -347,15 +367,16 @@ def test_a_first_report_that_is_none_is_no_verdict_but_on_us(
 @fuzz
 @given(st.binary(max_size=60), st.integers(0, 200), st.integers(0, 255))
 def test_a_right_answer_among_noise_is_right_only_whole(noise: bytes, at: int, byte: int) -> None:
-    def run(report: bytes) -> Run:
-        return Run("exited", Ran(End(0, 0.0, 0), True, b"", b"", report), None, 0.0, 0.1)
+    def outcome(report: bytes) -> Outcome:
+        return found(Run("answered", Ran(End(0, 0.0, 0), False, b"", b"", report), None, 0.0, False), TESTS[1]).outcome
 
-    right = COMPILED + wire.frame(wire.encode(("value", RIGHT)))
-    assert found(run(right + noise), TESTS[1]).outcome is Outcome.PASS or b"raised" in noise
-    assert found(run(COMPILED + noise + right), TESTS[1]).outcome is not Outcome.PASS or not noise
+    begun = b"".join(BEGUN)
+    right = begun + wire.frame(wire.encode(("value", RIGHT)))
+    assert outcome(right + noise) is Outcome.PASS
+    assert outcome(begun + noise + right[len(begun) :]) is not Outcome.PASS or not noise
     broken = bytearray(right)
-    broken[len(COMPILED) + at % (len(right) - len(COMPILED))] = byte
-    assert found(run(bytes(broken)), TESTS[1]).outcome is not Outcome.PASS or bytes(broken) == right
+    broken[len(begun) + at % (len(right) - len(begun))] = byte
+    assert outcome(bytes(broken)) is not Outcome.PASS or bytes(broken) == right
 
 
 # --- summing up

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
-from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
+from executor.problem import Checker, CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.level import at_least
 from executor.settings import ExecutorSettings
 from executor.verdict import Outcome, Verdict, aggregate
@@ -388,10 +387,56 @@ def test_a_missing_test_cannot_make_a_pass() -> None:
         ("import re\ndef f():\n    re.match('(a+)+b', 'a' * 40)\nf()", (3,)),
         ("import time\ntime.sleep(60)", (2,)),
         ("import signal, time\nsignal.pthread_sigmask(0, range(1, 65))\nwhile True: pass", (None,)),
-        ("import os\nos.write(4, b'(most recent call first):\\n  File \"<program>\", line 9999999 in x')\nwhile 1: 0", (3,)),
+        (
+            "import os\nos.write(4, b'(most recent call first):\\n  File \"<program>\", line 9999999 in x')\nwhile 1: 0",
+            (3,),
+        ),
     ],
 )
 def test_a_timeout_says_where_the_program_was(judge: Judge, program: str, line: tuple[int | None, ...]) -> None:
     verdict = stdio(judge, program, time_limit_s=0.3)
     assert verdict.outcome is Outcome.TIMEOUT
     assert (verdict.error.line if verdict.error else None) in line
+
+
+def test_packages_that_are_named_can_be_imported_and_no_others(judge: Judge) -> None:
+    numpy = "import numpy as np\nprint(int(np.linalg.det(np.eye(3)) * 5 + np.fft.fft([0.0]).real[0]))"
+    verdict = stdio(judge, numpy)
+    assert verdict.outcome is Outcome.PASS, verdict
+    assert function(judge, "import numpy\ndef f(n): return numpy.arange(n).tolist()", [3], [0, 1, 2]).outcome == "pass"
+    verdict = stdio(judge, "import pydantic")
+    assert verdict.error is not None and verdict.error.type == "ModuleNotFoundError"
+    with Judge(ExecutorSettings(packages=[])) as bare:
+        verdict = stdio(bare, numpy)
+        assert verdict.error is not None and verdict.error.type == "ModuleNotFoundError"
+
+
+def test_numbers_of_numpy_count_as_numbers(judge: Judge) -> None:
+    assert (
+        function(judge, "import numpy\ndef f(): return [numpy.int64(3), numpy.float64(0.5)]", [], [3, 0.5]).outcome
+        == "pass"
+    )
+    assert function(judge, "import numpy\ndef f(): return numpy.zeros(2)", [], [0.0, 0.0]).outcome == "error"
+
+
+CLOSE = "def check(given, expected, answer):\n    return sorted(answer.split()) == sorted(expected.split())"
+
+
+def test_a_problems_own_checker_decides(judge: Judge) -> None:
+    checker = Checker(type="code", code=CLOSE)
+    assert stdio(judge, "print(3, 2)", output="2 3\n", checker=checker).outcome is Outcome.PASS
+    wrong = stdio(judge, "print(3, 4)", output="2 3\n", checker=checker)
+    assert wrong.outcome is Outcome.FAILURE and wrong.tests[0].got == "3 4\n"
+    assert stdio(judge, "1/0", output="2 3\n", checker=checker).outcome is Outcome.ERROR
+    even = Checker(type="code", code="def check(args, expected, answer): return answer % 2 == 0 and answer > args[0]")
+    assert function(judge, "def f(n): return 2 * n", [3], None, checker=even).outcome is Outcome.PASS
+    assert function(judge, "def f(n): return 2 * n + 1", [3], None, checker=even).outcome is Outcome.FAILURE
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["def check(a, b, c): 1/0", "def check(a, b, c):\n    while True: pass", "(", "x = 1", "import os\nos._exit(0)"],
+)
+def test_a_broken_checker_is_no_fault_of_the_program(judge: Judge, code: str) -> None:
+    verdict = stdio(judge, "print(5)", time_limit_s=0.3, checker=Checker(type="code", code=code))
+    assert verdict.outcome is Outcome.INFRASTRUCTURE and "checker" in verdict.tests[0].message
