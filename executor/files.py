@@ -90,6 +90,8 @@ def read_form(path: Path, number: int, line: str, form: type[_Form]) -> _Form:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}:{number}: {where + ': ' if where else ''}{first['msg']}") from None
+    except ValueError as error:  # an int of too many digits
+        raise UserError(f"{path}:{number}: {error}") from None
 
 
 def load_problems(path: str | os.PathLike[str]) -> list[Problem]:

@@ -18,6 +18,7 @@ from executor.errors import UserError
 from executor.languages.base import BrokenTest, Finding, OpenProgram, open_program, refuse
 from executor.languages.interpreter import find
 from executor.languages.packages import find as find_packages
+from executor.languages.python_findings import shown as written
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.choosing import choose
 from executor.sandbox.level import Isolation, at_least
@@ -221,8 +222,8 @@ def shown(test: Test) -> tuple[str, str | None]:
     if isinstance(test, StdioTest):
         return shorten(test.input), shorten(test.output)
     if isinstance(test, FunctionTest):
-        arguments = [repr(a) for a in test.args] + [f"{name}={value!r}" for name, value in test.kwargs.items()]
-        return shorten(", ".join(arguments)), shorten(repr(test.expected))
+        arguments = [written(a) for a in test.args] + [f"{name}={written(a)}" for name, a in test.kwargs.items()]
+        return shorten(", ".join(arguments)), shorten(written(test.expected))
     assert isinstance(test, CodeTest)
     return shorten(test.code), None
 

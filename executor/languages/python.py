@@ -22,6 +22,9 @@ from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.slot import Limits, Part, Running, Slot
 from executor.verdict import Outcome
 
+# Bytes that a process may have reported when it is asked again: they are read again with the next answer.
+_MOST_REPORTED = 1 << 16
+
 
 @dataclass(frozen=True)
 class _Answer:
@@ -136,10 +139,10 @@ class PythonProgram:
         if running.peak_bytes >= self._limits.memory_bytes:
             report = ("raised", "MemoryError", "MemoryError", "", None, None)
         refused = findings.refused(report, self._limits, seconds)
+        if len(running.report) > _MOST_REPORTED or (refused is not None and refused.outcome is Outcome.MEMORY):
+            self.close()  # what it holds and has told must not count against the next test
         if refused is None:
             return _Answer(seconds, report[1])
-        if refused.outcome is Outcome.MEMORY:
-            self.close()  # what it holds must not count against the next test
         return _Answer(seconds, finding=refused, plain=report[0] != "unjudgeable")
 
     def _tester(self, steps: TestPlan) -> Finding:

@@ -18,6 +18,7 @@ from typing import Any
 
 _ANSWER = "_answer_"
 _MAX_COLLISIONS = 64
+_LONGEST_RANGE = 1_000_000
 
 
 def _hashed(make: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -32,21 +33,32 @@ def _hashed(make: Callable[[Any], Any]) -> Callable[..., Any]:
     return made
 
 
+def _bounded(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make` for operands whose items are there already: a range holds as many as it likes in no space."""
+
+    def made(*operands: Any, **named: Any) -> Any:
+        if any(type(operand) is range and len(operand) > _LONGEST_RANGE for operand in operands):
+            raise ValueError("a range too long")
+        return make(*operands, **named)
+
+    return made
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "bool": bool,
     "float": float,
-    "frozenset": _hashed(frozenset),
+    "frozenset": _bounded(_hashed(frozenset)),
     "int": int,
     "len": len,
-    "list": list,
-    "max": max,
-    "min": min,
+    "list": _bounded(list),
+    "max": _bounded(max),
+    "min": _bounded(min),
     "round": round,
-    "set": _hashed(set),
-    "sorted": sorted,
+    "set": _bounded(_hashed(set)),
+    "sorted": _bounded(sorted),
     "str": str,
-    "tuple": tuple,
+    "tuple": _bounded(tuple),
 }
 _COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Is, ast.IsNot, ast.In, ast.NotIn)
 

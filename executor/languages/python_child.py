@@ -61,7 +61,8 @@ def main() -> NoReturn:
 
 def _compile(source: str) -> types.CodeType:
     try:
-        code = compile(source, peer.PROGRAM, "exec", dont_inherit=True)
+        # A file may begin with a byte order mark, which is no part of the text.
+        code = compile(source.removeprefix("\ufeff"), peer.PROGRAM, "exec", dont_inherit=True)
     except BaseException as error:
         syntax = isinstance(error, SyntaxError)
         line = error.lineno if syntax else None
@@ -114,11 +115,10 @@ def _module(name: str) -> types.ModuleType:
 def _stdio(job: dict[str, Any]) -> NoReturn:
     """The program as `python main.py` would run it, to the exit status."""
     code = _compile(job["source"])
-    module = _module("__main__")
-    module.__dict__["__file__"] = "main.py"
+    _module("__main__").__file__ = "main.py"
     sys.argv = ["main.py"]
     try:
-        exec(code, module.__dict__)
+        exec(code, sys.modules["__main__"].__dict__)  # held by no name of ours, so that it can go at the end
         status = 0
     except SystemExit as error:
         status = _exit_status(error)
@@ -132,7 +132,7 @@ def _stdio(job: dict[str, Any]) -> NoReturn:
             pass
         status = 1
         error.__traceback__ = None
-    os._exit(_finish(module, status))
+    os._exit(_finish(status))
 
 
 def _exit_status(error: SystemExit) -> int:
@@ -147,7 +147,7 @@ def _exit_status(error: SystemExit) -> int:
     return 1
 
 
-def _finish(module: types.ModuleType, status: int) -> int:
+def _finish(status: int) -> int:
     """What the interpreter does at its end that a program can see: join threads, exit functions, destructors, flush."""
     for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
         try:
@@ -155,16 +155,22 @@ def _finish(module: types.ModuleType, status: int) -> int:
         except BaseException:
             pass
     try:
-        module.__dict__.clear()
+        sys.modules.pop("__main__", None)  # its functions and objects go together, the destructors before the names
         gc.collect()
     except BaseException:
         pass
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
         try:
             if stream is not None and not stream.closed:
                 stream.flush()
         except BaseException:
             status = status or 120
+    for name in ("__stdout__", "__stderr__"):  # what was written before the program put another in its place
+        try:
+            getattr(sys, name).flush()
+        except BaseException:
+            pass
     return status
 
 

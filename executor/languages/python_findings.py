@@ -52,9 +52,9 @@ def settled(
     seconds = max(0.0, run.program.end.cpu_s + run.rest_cpu_s - before_s)
     first = reports[0] if reports else ("",)
     if first[0] == "broken":
-        if str(first[1:2]).find("MemoryError") >= 0:
+        if "MemoryError" in shown(first[1:2]):
             return Finding(Outcome.MEMORY, seconds, "out of memory before the program began")
-        raise SandboxLost(f"the sandbox cannot shut a process in: {first[1:2]}")
+        raise SandboxLost(f"the sandbox cannot shut a process in: {shown(first[1:2])}")
     if first[0] == "syntax":
         return _syntax(first, seconds)
     if run.reason == "cpu" or seconds > (limits.cpu_s if cpu_s is None else cpu_s):
@@ -102,10 +102,11 @@ def _timeout(run: Run, seconds: float, message: str) -> Finding:
 
 
 def _syntax(report: tuple[Any, ...], seconds: float) -> Finding:
-    _, name, message, line, column = report
-    error = ErrorInfo(type=name, message=message[:_SHOWN], line=line, column=column, trusted=True)
-    place = "" if line is None else f" (line {line})"
-    return Finding(Outcome.SYNTAX_ERROR, seconds, _one_line(f"{name}: {message}{place}"), error)
+    if len(report) != 5:
+        raise SandboxLost("the sandbox's process told a compile error that cannot be read")
+    error = _info(*report[1:]).model_copy(update={"trusted": True})
+    place = "" if error.line is None else f" (line {error.line})"
+    return Finding(Outcome.SYNTAX_ERROR, seconds, _one_line(f"{error.type}: {error.message}{place}"), error)
 
 
 def raised_in(reports: list[tuple[Any, ...]]) -> ErrorInfo | None:
@@ -208,11 +209,12 @@ def tested(run: Run, limits: Limits, nonce: bytes) -> Finding:
     if last == ("passed", nonce) and run.tester.end.code == 0:
         return Finding(Outcome.PASS, seconds)
     if last[0] == "broken":
-        raise SandboxLost(f"the sandbox cannot run the test: {last[1]}")
-    if last[0] == "failed":
-        _, name, message, _, got = last
-        text = "an assertion of the test does not hold" if name == "AssertionError" else f"{name} in the test"
-        return Finding(Outcome.FAILURE, seconds, _one_line(f"{text}: {message}" if message else text), got=got)
+        raise SandboxLost(f"the sandbox cannot run the test: {shown(last[1:2])}")
+    if last[0] == "failed" and len(last) == 5:
+        said = _info(last[1], last[2], None, None)
+        text = "an assertion of the test does not hold" if said.type == "AssertionError" else f"{said.type} in the test"
+        got = _printable(last[4]) if type(last[4]) is str else None
+        return Finding(Outcome.FAILURE, seconds, _one_line(f"{text}: {said.message}" if said.message else text), got=got)
     if last[:2] == ("solution", "raised"):
         return refused(("raised", *last[2:]), limits, seconds) or Finding(Outcome.ERROR, seconds)
     return _error(ErrorInfo(type="SystemExit", message="the program ended before it answered"), seconds)
@@ -225,5 +227,5 @@ def checked(run: Run, finding: Finding, nonce: bytes) -> Finding:
     if run.reason == "exited" and len(last) == 3 and last[:2] == ("checked", nonce) and type(last[2]) is bool:
         return replace(finding, outcome=Outcome.PASS, message="", got=None) if last[2] else finding
     said = f"it ended with {run.reason}, status {run.program.end.status}"
-    said = last[1] if last[0] == "broken" and len(last) > 1 else said
+    said = shown(last[1]) if last[0] == "broken" and len(last) > 1 else said
     raise BrokenTest(f"the problem's checker gives no answer: {said}")
