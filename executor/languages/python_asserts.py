@@ -16,6 +16,8 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
+from executor.languages.python_tests import PARSING
+
 _ANSWER = "_answer_"
 _MAX_COLLISIONS = 64
 _LONGEST_RANGE = 1_000_000
@@ -93,9 +95,14 @@ class _Math:
     isclose = staticmethod(math.isclose)
 
 
-@lru_cache(maxsize=4096)
 def read(code: str, functions: frozenset[str]) -> tuple[Assertion, ...] | None:
     """The assertions of a test that is made of nothing else, where all calls are of `functions`; None for any other."""
+    with PARSING:
+        return _read(code, functions)
+
+
+@lru_cache(maxsize=4096)
+def _read(code: str, functions: frozenset[str]) -> tuple[Assertion, ...] | None:
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError):
