@@ -1,8 +1,8 @@
 """The command line: `cupel COMMAND`, or `python -m cluster COMMAND`.
 
-Invariants: what is heavy (Ray, torch, vLLM, transformers) is imported inside the command that needs it; a person's
-mistake is told in a line or two on standard error with exit code 2, an interrupt ends with 130; standard output holds
-results only.
+Invariants: what is heavy (Ray, torch, vLLM, transformers) is imported inside the command that needs it, so that the
+others do without it; a person's mistake, a package that is not installed too, is told in a line or two on standard
+error with exit code 2, an interrupt ends with 130; standard output holds results only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -35,36 +35,53 @@ _REFUSALS = {
     errno.ENOMEM,
     errno.EADDRINUSE,
 }
+# What the extras bring that training and evaluating import, and the other commands do without.
+_TRAINING = {"ray", "torch", "vllm", "transformers", "safetensors", "numpy", "tensorboard", "huggingface_hub"}
 
 
 class _Group(TyperGroup):
     """The commands in the order they are written here, with one place where errors become lines."""
 
     def invoke(self, ctx: Any) -> Any:
-        from pydantic import ValidationError
-
-        from executor.errors import UserError
-
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            _end(str(error))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(map(str, first["loc"]))
-            _end(f"{key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}")
-        except KeyboardInterrupt:
-            _end("interrupted", _INTERRUPTED)
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt as interrupt:
+            _end(": ".join(filter(None, ("interrupted", str(interrupt)))), _INTERRUPTED)
         except BrokenPipeError:  # whoever read our output has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
-        except OSError as error:
-            if error.errno not in _REFUSALS:
+        except Exception as error:
+            told = _told(error, ctx.invoked_subcommand)
+            if told is None:
                 raise
-            _end(f"{error.filename or 'system'}: {error.strerror}")
+            _end(told)
 
 
-def _end(text: str, code: int = _MISTAKE) -> None:
+def _told(error: Exception, command: str) -> str | None:
+    """What to tell a person, None for what is a defect of ours."""
+    if isinstance(error, ModuleNotFoundError):
+        name = (error.name or "").partition(".")[0]
+        if name not in _TRAINING:
+            return None
+        return (
+            f"cupel {command} needs {name}, which is not installed: make install, or install cupel[cpu] or cupel[gpu]"
+        )
+    if isinstance(error, OSError):
+        return f"{error.filename or 'system'}: {error.strerror}" if error.errno in _REFUSALS else None
+    from pydantic import ValidationError
+
+    from executor.errors import UserError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        return f"{key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
+    return str(error) if isinstance(error, UserError) else None
+
+
+def _end(text: str, code: int = _MISTAKE) -> NoReturn:
     """Say why and leave."""
     first, *rest = text.strip().splitlines() or ["unknown error"]
     print("\n".join([f"cupel: {first}", *(f"       {line}" for line in rest)]), file=sys.stderr)
@@ -186,33 +203,67 @@ def _config_of(resume: Path, given: Path | None) -> Path:
 # Judging and evaluating ----------------------------------------------------------------------------------------------
 
 
+_Level = Literal["L0", "L1", "L2", "L3"]
+
+
 @app.command(short_help="Run programs against tests.")
 def judge(
     problems: Annotated[Path, typer.Argument(metavar="PROBLEMS.jsonl", help="Problems in Cupel's own form.")],
     samples: Annotated[
-        Path, typer.Argument(metavar="SAMPLES.jsonl", help='Programs: lines like {"problem_id": ..., "program": ...}.')
+        Path,
+        typer.Argument(
+            metavar="SAMPLES.jsonl",
+            help='Programs: lines like {"problem_id": ..., "program": ...}. - is standard input; .gz is unpacked.',
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(metavar="VERDICTS.jsonl", help="Where verdicts go; standard output if not given.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=128, help="Programs judged at a time.")] = max(
-        1, min(8, os.cpu_count() or 1)
-    ),
-    stop_at_first_failure: Annotated[
-        bool, typer.Option(help="Skip the rest of the tests once one is not passed.")
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew where an earlier call with the same --out was broken off.")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=128, help="Programs judged at a time; as many as cores if not given.")
+    ] = None,
+    tests: Annotated[Literal["public", "private", "all"], typer.Option(help="Tests that programs are run on.")] = "all",
+    stop_at_first_failure: Annotated[
+        bool, typer.Option("--stop-at-first-failure", help="Skip the rest of the tests once one is not passed.")
+    ] = False,
+    min_level: Annotated[
+        _Level | None, typer.Option(help="Lowest level of isolation to work at; L1 for root, else L0, if not given.")
+    ] = None,
+    max_level: Annotated[
+        _Level | None, typer.Option(help="Highest level of isolation to use; the highest that works if not given.")
+    ] = None,
 ) -> None:
     """Run programs against the tests of their problems, each in a process of its own with limits.
 
+    Verdicts come in the order of the samples. With --out, a call that was broken off is gone on with by the same call.
+
     \b
     Examples:
-      cupel judge problems.jsonl samples.jsonl --out verdicts.jsonl --workers 4
+      cupel judge problems.jsonl samples.jsonl --out verdicts.jsonl
       cupel judge problems.jsonl samples.jsonl | head
+      zcat samples.jsonl.gz | cupel judge problems.jsonl - --out verdicts.jsonl --stop-at-first-failure
     """
+    from executor.errors import UserError
     from executor.files import judge_files
     from executor.settings import ExecutorSettings
 
-    judge_files(problems, samples, out, ExecutorSettings(), workers, print, stop_at_first_failure)
+    if fresh and out is None:
+        raise UserError("--fresh: without --out nothing is kept that could be gone on with")
+    levels = {"min_level": min_level, "max_level": max_level}
+    settings = ExecutorSettings.model_validate({name: level for name, level in levels.items() if level is not None})
+    judge_files(
+        problems,
+        samples,
+        out,
+        settings,
+        workers,
+        stop_at_first_failure=stop_at_first_failure,
+        tests=tests,
+        fresh=fresh,
+    )
 
 
 @app.command("eval", short_help="Sample from a model and tell pass@k.")

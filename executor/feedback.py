@@ -29,6 +29,8 @@ def feedback(verdict: Verdict, problem: Problem) -> str:
     lines = [_SAID[verdict.outcome]]
     if verdict.outcome is Outcome.TIMEOUT:
         lines[0] += f" The limit is {problem.time_limit_s:g} s a test."
+        if verdict.error is not None and verdict.error.line is not None:
+            lines[0] += f" It was in line {verdict.error.line} when it was stopped."
     if verdict.outcome is Outcome.MEMORY:
         lines[0] += f" The limit is {problem.memory_limit_mb} MiB."
     test = next((t for t in verdict.tests if t.public and t.outcome is not Outcome.PASS), None)

@@ -1,31 +1,46 @@
 """Judge a file of samples against a file of problems: the command `cupel judge`, without Ray and without torch.
 
-Invariants: verdicts are written in the order of the samples, to a temporary name first, so that a file of verdicts is
-whole or absent; files are read line by line, and no more than a few samples a worker are held at a time; every
-mistake in a file is told with its line.
+Invariants: verdicts come in the order of the samples, and a file of them is whole or absent (verdict_file.py); samples
+are read line by line, and no more than a few a worker are held at a time; every mistake in a file is told with its
+line, and where the samples can be read twice before the first program runs.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
-from collections import deque
+import platform
+import queue
+import sys
+import threading
+import time
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executor.errors import UserError
-from executor.judging import Judge, JudgeRequest
-from executor.languages.java import refuse
+from executor.judging import JudgeRequest, Tests
+from executor.languages.base import refuse
 from executor.problem import Problem, Sample
+from executor.process_pool import MOST_WORKERS, Judged, ProcessPool, cores
+from executor.progress import Show, progress
 from executor.settings import ExecutorSettings
-from executor.verdict import Outcome, Verdict, jsonable
+from executor.verdict import Outcome
+from executor.verdict_file import VerdictFile, digest
 
+STANDARD_INPUT = Path("-")
 _Form = TypeVar("_Form", bound=BaseModel)
-_AHEAD = 4  # samples held a worker
+_AHEAD = 16  # samples held a worker
+_ANEW = "; --fresh starts anew"
 
 
 class JudgeSummary(BaseModel):
@@ -40,16 +55,27 @@ class JudgeSummary(BaseModel):
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their 1-based numbers. Raises UserError where the file cannot be read."""
+    """Lines that are not blank, with their 1-based numbers; `-` is standard input, a name in .gz is unpacked.
+
+    Raises UserError where the file cannot be read.
+    """
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:
+        with _open(path) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _open(path: Path) -> IO[str]:
+    if path == STANDARD_INPUT:
+        return open(0, encoding="utf-8", newline="\n", closefd=False)
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", newline="\n")
+    return path.open(encoding="utf-8", newline="\n")
 
 
 def read_form(path: Path, number: int, line: str, form: type[_Form]) -> _Form:
@@ -64,6 +90,8 @@ def read_form(path: Path, number: int, line: str, form: type[_Form]) -> _Form:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}:{number}: {where + ': ' if where else ''}{first['msg']}") from None
+    except ValueError as error:  # an int of too many digits
+        raise UserError(f"{path}:{number}: {error}") from None
 
 
 def load_problems(path: str | os.PathLike[str]) -> list[Problem]:
@@ -82,8 +110,8 @@ def load_problems(path: str | os.PathLike[str]) -> list[Problem]:
     return problems
 
 
-def _samples(path: Path, problems: dict[str, Problem]) -> Iterator[tuple[int, Sample]]:
-    """Samples with their 0-based lines."""
+def _samples(path: Path, problems: dict[str, Problem], tests: Tests) -> Iterator[tuple[int, Sample]]:
+    """Samples with their 0-based lines, each one that can be judged."""
     for number, line in read_lines(path):
         sample = read_form(path, number, line, Sample)
         problem = problems.get(sample.problem_id)
@@ -93,7 +121,36 @@ def _samples(path: Path, problems: dict[str, Problem]) -> Iterator[tuple[int, Sa
             refuse(problem)
         except UserError as error:
             raise UserError(f"{path}:{number}: {error}") from None
+        if not JudgeRequest(problem, sample.program, tests).chosen():
+            raise UserError(f"{path}:{number}: problem {problem.id!r} has no {tests} tests")
         yield number - 1, sample
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be judged: samples, on which tests of their problems, without those that have a verdict already."""
+
+    problems: dict[str, Problem]
+    samples: Path
+    tests: Tests
+    stop_at_first_failure: bool
+    file: VerdictFile | None
+
+    def requests(self) -> Iterator[tuple[bytes, JudgeRequest]]:
+        """What is still to be judged, with the digest of each sample."""
+        earlier, number = self.file.earlier if self.file else 0, 0
+        for index, sample in _samples(self.samples, self.problems, self.tests):
+            mark = digest(sample, index) if self.file else b""
+            if number >= earlier:
+                problem = self.problems[sample.problem_id]
+                yield mark, JudgeRequest(problem, sample.program, self.tests, self.stop_at_first_failure, index)
+            elif self.file and not self.file.earlier_is(number, mark):
+                raise UserError(
+                    f"{self.samples}:{index + 1}: not the sample that {self.file.part} has a verdict on{_ANEW}"
+                )
+            number += 1
+        if self.file and number < earlier:
+            raise UserError(f"{self.file.part} has {earlier} verdicts, {self.samples} has {number} samples{_ANEW}")
 
 
 def judge_files(
@@ -101,75 +158,120 @@ def judge_files(
     samples_path: str | os.PathLike[str],
     out_path: str | os.PathLike[str] | None,
     settings: ExecutorSettings,
-    workers: int = 1,
+    workers: int | None = None,
     echo: Callable[[str], Any] = print,
     stop_at_first_failure: bool = False,
+    tests: Tests = "all",
+    fresh: bool = False,
 ) -> JudgeSummary:
-    """Judge every sample, `workers` at a time, and write the verdicts to `out_path`; where it is None, echo each.
+    """Judge every sample, `workers` at a time (None: as many as there are cores), and write the verdicts to `out_path`;
+    where it is None, echo each. What a call that was broken off has written is gone on with, unless `fresh`.
 
-    Raises UserError for every mistake in the files, before anything is written under `out_path`.
+    Raises UserError for every mistake in the files, before the first program runs where the samples can be read twice;
+    KeyboardInterrupt says what was kept.
     """
-    import time
-
     start = time.monotonic()
-    problems = {problem.id: problem for problem in load_problems(problems_path)}
     samples = Path(samples_path)
-    for _ in _samples(samples, problems):  # a broken last line is told before the first program runs
-        pass
-    out = None if out_path is None else Path(out_path)
-    part = None if out is None else out.with_name(f".{out.name}.{os.getpid()}.part")
-    outcomes: dict[Outcome, int] = {}
-    count = 0
-    try:
-        sink = None if part is None else part.open("w", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror or error}") from None
-    try:
-        with Judge(settings.model_copy(update={"slots": workers})) as judge:
-            for verdict in _judge_in_order(judge, problems, samples, workers, stop_at_first_failure):
-                line = json.dumps(jsonable(verdict), ensure_ascii=False)
-                if sink is None:
-                    echo(line)
-                else:
-                    sink.write(line + "\n")
-                outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
-                count += 1
-            level = judge.level
-        if sink is not None and part is not None and out is not None:
-            sink.flush()
-            os.fsync(sink.fileno())
-            sink.close()
-            os.replace(part, out)
-    finally:
-        if sink is not None and part is not None:
-            sink.close()
-            part.unlink(missing_ok=True)
+    if Path(problems_path) == samples == STANDARD_INPUT:
+        raise UserError("-: standard input holds problems or samples, not both")
+    problems = load_problems(problems_path)
+    with ExitStack() as stack:
+        file = None
+        if out_path is not None:
+            made_with = _made_with(problems, settings, tests, stop_at_first_failure)
+            file = stack.enter_context(VerdictFile(Path(out_path), made_with, fresh))
+        job = _Job({problem.id: problem for problem in problems}, samples, tests, stop_at_first_failure, file)
+        todo = sum(1 for _ in job.requests()) if samples.is_file() else None
+        workers = min(workers or cores(), MOST_WORKERS if todo is None else max(1, todo))
+        outcomes = file.outcomes if file else Counter[Outcome]()
+        earlier = outcomes.total()
+        try:
+            with ProcessPool(settings, workers) as pool, _bar(file, earlier, todo) as show:
+                for mark, judged in _in_order(job.requests(), pool, _AHEAD * workers):
+                    if file:
+                        file.add(mark, judged.line, judged.outcome)
+                    else:
+                        echo(judged.line)
+                        outcomes[judged.outcome] += 1
+                    show(outcomes.total(), outcomes)
+        except KeyboardInterrupt:
+            if file is None or not file.count:
+                raise
+            kept = f"verdicts kept in {file.part}: {file.count}; the same command goes on after them"
+            raise KeyboardInterrupt(kept) from None
+        if file:
+            file.finish()
     summary = JudgeSummary(
-        samples=count,
+        samples=outcomes.total(),
         outcomes={outcome.value: outcomes[outcome] for outcome in Outcome if outcome in outcomes},
-        level=level,
+        level=pool.level,
         seconds=time.monotonic() - start,
     )
-    if out is not None:
+    if file:
         told = ", ".join(f"{number} {name}" for name, number in summary.outcomes.items()) or "none"
-        echo(f"{count} samples judged in {summary.seconds:.1f} s at {level}: {told} -> {out}")
+        before = f" ({earlier} of them before)" if earlier else ""
+        echo(
+            f"{summary.samples} samples judged{before} in {summary.seconds:.1f} s at {pool.level}: {told} -> {file.out}"
+        )
     return summary
 
 
-def _judge_in_order(
-    judge: Judge, problems: dict[str, Problem], samples: Path, workers: int, stop_at_first_failure: bool
-) -> Iterator[Verdict]:
-    waiting: deque[Future[Verdict]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="cupel-judge")
+def _made_with(
+    problems: list[Problem], settings: ExecutorSettings, tests: Tests, stop_at_first_failure: bool
+) -> dict[str, Any]:
+    """All that verdicts depend on, but for the samples."""
+    hashed = hashlib.sha256()
+    for problem in problems:
+        hashed.update(json.dumps(problem.model_dump()).encode())
+    return {
+        "form": 1,
+        "Python": platform.python_version(),
+        "problems": hashed.hexdigest(),
+        "settings": settings.model_dump(exclude={"slots", "retries", "scratch_dir"}),
+        "tests": tests,
+        "stop_at_first_failure": stop_at_first_failure,
+    }
+
+
+def _bar(file: VerdictFile | None, earlier: int, todo: int | None) -> AbstractContextManager[Show]:
+    """No bar among verdicts on the same terminal."""
+    return progress(
+        None if todo is None else earlier + todo, earlier, wanted=file is not None or not sys.stdout.isatty()
+    )
+
+
+def _in_order(
+    requests: Iterator[tuple[bytes, JudgeRequest]], pool: ProcessPool, most: int
+) -> Iterator[tuple[bytes, Judged]]:
+    """Each as it is judged, in order, up to `most` ahead. An error of `requests` comes after all that was before it.
+
+    A thread reads ahead, so that no verdict waits for a sample that is slow to come.
+    """
+    ahead: queue.Queue[tuple[bytes, Future[Judged]] | BaseException | None] = queue.Queue(most)
+    ended = threading.Event()
+
+    def put(item: tuple[bytes, Future[Judged]] | BaseException | None) -> None:
+        while not ended.is_set():
+            try:
+                return ahead.put(item, timeout=1.0)
+            except queue.Full:
+                continue
+
+    def read() -> None:
+        try:
+            for mark, request in requests:
+                if ended.is_set():
+                    return
+                put((mark, pool.submit(request)))
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    threading.Thread(target=read, name="cupel-read-ahead", daemon=True).start()
     try:
-        for index, sample in _samples(samples, problems):
-            request = JudgeRequest(
-                problems[sample.problem_id], sample.program, stop_at_first_failure=stop_at_first_failure, index=index
-            )
-            waiting.append(pool.submit(judge.judge, request))
-            if len(waiting) > _AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        while (item := ahead.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item[0], item[1].result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        ended.set()

@@ -7,6 +7,7 @@ ask.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from executor.errors import UserError
+from executor.languages.base import BrokenTest, Finding, OpenProgram, open_program, refuse
 from executor.languages.interpreter import find
-from executor.languages.java import refuse
-from executor.languages.python import Finding, run_test
-from executor.languages.python_tests import BrokenTest
+from executor.languages.packages import find as find_packages
+from executor.languages.python_findings import shown as written
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
-from executor.sandbox.level import Isolation, open_isolation
+from executor.sandbox.choosing import choose
+from executor.sandbox.level import Isolation, LevelName, at_least
 from executor.sandbox.process import SandboxLost
 from executor.sandbox.scratch import Base
 from executor.sandbox.slot import Limits, Slot
@@ -59,20 +61,22 @@ class Judge:
         self._closed = False
         self.infrastructure_failures = 0
         self.busy_slots = 0
+        other_user = os.geteuid() == 0 and settings.max_level != "L0"
+        interpreter = find(other_user)
+        self.level: LevelName = choose(settings.min_level, settings.max_level, interpreter)
+        self._base = Base(settings.scratch_dir, other_user and at_least(self.level, "L1"))
+        packages = find_packages(tuple(settings.packages))
         isolations: list[Isolation] = []
         try:
-            for _ in range(settings.slots):
-                isolations.append(open_isolation(settings.min_level))
-            other_user = isolations[0].users is not None
-            interpreter = find(other_user)
-            self._base = Base(settings.scratch_dir, other_user)
-        except UserError:
+            for number in range(settings.slots):
+                isolations.append(Isolation(self.level, interpreter, f"{id(self):x}-{number}"))
+        except OSError as error:
             for isolation in isolations:
                 isolation.close()
-            raise
-        self.level = isolations[0].level
+            self._base.close()
+            raise UserError(f"executor.slots={settings.slots}: {error}") from None
         for number, isolation in enumerate(isolations):
-            slot = Slot(interpreter, isolation, self._base.path, number)
+            slot = Slot(interpreter, isolation, self._base.path, number, packages)
             self._slots.append(slot)
             self._free.put(slot)
 
@@ -100,7 +104,7 @@ class Judge:
             total=len(chosen),
             tests=results,
             error=error,
-            level=slot.level,
+            level=self.level,
             seconds=time.monotonic() - start,
         )
 
@@ -127,18 +131,6 @@ class Judge:
         self, slot: Slot, request: JudgeRequest, chosen: list[tuple[Test, bool]]
     ) -> tuple[list[TestResult], ErrorInfo | None]:
         """Results in order, up to the first after which the rest would say nothing new."""
-        results: list[TestResult] = []
-        error: ErrorInfo | None = None
-        for test, public in chosen:
-            finding = self._run_one(slot, request, test)
-            results.append(_result(finding, test, public))
-            error = error or finding.error
-            last = (Outcome.SYNTAX_ERROR, Outcome.TIMEOUT, Outcome.INFRASTRUCTURE)
-            if finding.outcome in last or (request.stop_at_first_failure and finding.outcome is not Outcome.PASS):
-                break
-        return results, error
-
-    def _run_one(self, slot: Slot, request: JudgeRequest, test: Test) -> Finding:
         problem, settings = request.problem, self.settings
         limits = Limits(
             cpu_s=problem.time_limit_s,
@@ -146,23 +138,48 @@ class Judge:
             memory_bytes=problem.memory_limit_mb << 20,
             output_bytes=settings.output_limit_bytes,
         )
+        results: list[TestResult] = []
+        error: ErrorInfo | None = None
+        program = open_program(slot, problem, request.program, limits, len(chosen))
+        try:
+            for test, public in chosen:
+                finding = self._run_one(program, test)
+                results.append(_result(finding, test, public))
+                error = error or finding.error
+                last = (Outcome.SYNTAX_ERROR, Outcome.TIMEOUT, Outcome.INFRASTRUCTURE)
+                if finding.outcome in last or (request.stop_at_first_failure and finding.outcome is not Outcome.PASS):
+                    break
+        finally:
+            self._end(program)
+        return results, error
+
+    def _run_one(self, program: OpenProgram, test: Test) -> Finding:
         failures, starved = 0, False
         while True:
             try:
-                finding = run_test(slot, problem, request.program, test, limits)
+                finding = program.run(test)
             except BrokenTest as error:
                 return Finding(Outcome.INFRASTRUCTURE, 0.0, str(error))
             except (SandboxLost, OSError) as error:
                 failures += 1
-                with self._lock:
-                    self.infrastructure_failures += 1
-                if failures > settings.retries or self._closed:
+                self._count_failure()
+                if failures > self.settings.retries or self._closed:
                     return Finding(Outcome.INFRASTRUCTURE, 0.0, str(error)[:300])
                 continue
             if finding.starved and not starved:
                 starved = True
                 continue
             return finding
+
+    def _end(self, program: OpenProgram) -> None:
+        try:
+            program.close()
+        except (SandboxLost, OSError):
+            self._count_failure()  # the slot has started anew; no verdict hangs on it
+
+    def _count_failure(self) -> None:
+        with self._lock:
+            self.infrastructure_failures += 1
 
     def close(self) -> None:
         """End everything. Waits for tests that run now, as long as their limits let them."""
@@ -205,8 +222,8 @@ def shown(test: Test) -> tuple[str, str | None]:
     if isinstance(test, StdioTest):
         return shorten(test.input), shorten(test.output)
     if isinstance(test, FunctionTest):
-        arguments = [repr(a) for a in test.args] + [f"{name}={value!r}" for name, value in test.kwargs.items()]
-        return shorten(", ".join(arguments)), shorten(repr(test.expected))
+        arguments = [written(a) for a in test.args] + [f"{name}={written(a)}" for name, a in test.kwargs.items()]
+        return shorten(", ".join(arguments)), shorten(written(test.expected))
     assert isinstance(test, CodeTest)
     return shorten(test.code), None
 

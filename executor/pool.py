@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.judging import JudgeRequest
-from executor.languages.java import refuse
+from executor.languages.base import refuse
 from executor.settings import ExecutorSettings
 from executor.verdict import Verdict, infrastructure
 from executor.worker import IN_FLIGHT_PER_SLOT

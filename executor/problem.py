@@ -50,13 +50,24 @@ class Checker(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: Literal["exact", "tokens", "float"] = Field(
+    type: Literal["exact", "tokens", "float", "code"] = Field(
         default="exact",
         description="exact: equal values (text: trailing white space of lines and end is ignored); tokens: equal after "
-        "splitting at white space; float: numbers within abs or rel, everything else exact.",
+        "splitting at white space; float: numbers within abs or rel, everything else exact; code: what `code` says.",
     )
     abs: float = Field(default=1e-9, ge=0, description="Absolute tolerance of the float checker.")
     rel: float = Field(default=1e-9, ge=0, description="Relative tolerance of the float checker.")
+    code: str | None = Field(
+        default=None,
+        description="Trusted Python that defines `check(given, expected, answer) -> bool`: input text and output texts, or a "
+        "list of arguments and values.",
+    )
+
+    @model_validator(mode="after")
+    def _code_where_it_is_asked_for(self) -> Checker:
+        if (self.type == "code") != (self.code is not None):
+            raise ValueError("a checker of type code needs code, and no other takes any")
+        return self
 
 
 class Problem(BaseModel):

@@ -6,6 +6,7 @@ outcome is `pass`; a verdict is `pass` only if every test was run and passed.
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Any
 
@@ -121,3 +122,8 @@ def infrastructure(problem_id: str, total: int, message: str, index: int = 0, pu
 def jsonable(verdict: Verdict) -> dict[str, Any]:
     """The verdict as a line of a verdicts file holds it."""
     return verdict.model_dump(mode="json")
+
+
+def as_line(verdict: Verdict) -> str:
+    """The verdict as JSON on one line. Half of a surrogate pair, which UTF-8 cannot hold, is written as its escape."""
+    return json.dumps(jsonable(verdict), ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -26,6 +26,12 @@ class Interpreter:
     binary: Path
     handed_prefix: Path | None
 
+    @property
+    def readable(self) -> list[Path]:
+        """What a program has to read of this installation: the standard library and the interpreter's shared library."""
+        paths = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), sysconfig.get_config_var("LIBDIR"))
+        return sorted({Path(path).resolve() for path in paths if path})
+
     def open_prefix(self) -> int:
         """A descriptor of the handed prefix above those that a program uses; the caller closes it."""
         assert self.handed_prefix is not None

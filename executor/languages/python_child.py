@@ -6,19 +6,22 @@ trustworthy and all later ones are advisory; the source is compiled as it is, wi
 Descriptors: 0, 1, 2 the standard streams, CONTROL what to do, REPORT what became of it, CALLS_IN and CALLS_OUT the
 other process of a code test. Loaded by sandbox/zygote.py, never imported by ours.
 
-Reports are frames of one tuple each: ("compiled",), ("syntax", type, message, line, column), ("raised", type, base,
+Reports are frames of one tuple each: ("compiled",), ("loaded",), ("syntax", type, message, line, column), ("raised", type, base,
 message, line, column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester
-("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message).
+("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message), and of a checker
+("checked", nonce, right). After the frames may
+come a stack as faulthandler writes it (WHERE_SIGNAL).
 """
 
 from __future__ import annotations
 
 import atexit
 import builtins
+import faulthandler
 import gc
 import io
+import marshal
 import os
-import random
 import re
 import sys
 import threading
@@ -29,6 +32,9 @@ import python_peer as peer  # type: ignore[import-not-found]  # put there by the
 import wire  # type: ignore[import-not-found]
 
 CONTROL, REPORT, CALLS_IN, CALLS_OUT = 3, 4, 5, 6
+WHERE_SIGNAL = 41
+# At that signal a process writes its stack to REPORT, after its frames, whatever it does: the handler is C and needs no interpreter.
+faulthandler.register(WHERE_SIGNAL, file=REPORT, all_threads=False, chain=False)
 
 # Made beforehand: there may be no memory left to make it when it is wanted.
 _NO_MEMORY = wire.frame(wire.encode(("raised", "MemoryError", "MemoryError", "", None, None)))
@@ -44,18 +50,19 @@ def report(*message: Any) -> None:
 
 def main() -> NoReturn:
     """Do what the control frame says."""
-    job = wire.decode(wire.read_frame(CONTROL))
-    os.close(CONTROL)
+    job = marshal.loads(wire.read_frame(CONTROL))  # from the judge, whom this process trusts
+    if "calls" not in job:
+        os.close(CONTROL)
     os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
-    random.seed()
     gc.enable()
-    {"stdio": _stdio, "solution": _solution, "tester": _tester}[job["role"]](job)
+    {"stdio": _stdio, "solution": _solution, "tester": _tester, "checker": _checker}[job["role"]](job)
     os._exit(0)
 
 
 def _compile(source: str) -> types.CodeType:
     try:
-        code = compile(source, peer.PROGRAM, "exec", dont_inherit=True)
+        # A file may begin with a byte order mark, which is no part of the text.
+        code = compile(source.removeprefix("\ufeff"), peer.PROGRAM, "exec", dont_inherit=True)
     except BaseException as error:
         syntax = isinstance(error, SyntaxError)
         line = error.lineno if syntax else None
@@ -77,8 +84,13 @@ def _report_raised(error: BaseException) -> None:
             pass
 
 
-def _streams() -> None:
-    """Standard streams as the interpreter itself makes them, on the pipes that are there now."""
+def make_streams() -> None:
+    """Standard streams as the interpreter itself makes them on pipes: once, in the zygote; its forks have other pipes in the same places."""
+    read, write = os.pipe()
+    for place, end in enumerate((read, write, write)):
+        os.dup2(end, place)
+    os.close(read)
+    os.close(write)
     for name, fd, errors in (("stdin", 0, "strict"), ("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
         raw = open(fd, "rb" if fd == 0 else "wb", closefd=False)  # noqa: SIM115
         stream = io.TextIOWrapper(
@@ -103,12 +115,10 @@ def _module(name: str) -> types.ModuleType:
 def _stdio(job: dict[str, Any]) -> NoReturn:
     """The program as `python main.py` would run it, to the exit status."""
     code = _compile(job["source"])
-    _streams()
-    module = _module("__main__")
-    module.__dict__["__file__"] = "main.py"
+    _module("__main__").__file__ = "main.py"
     sys.argv = ["main.py"]
     try:
-        exec(code, module.__dict__)
+        exec(code, sys.modules["__main__"].__dict__)  # held by no name of ours, so that it can go at the end
         status = 0
     except SystemExit as error:
         status = _exit_status(error)
@@ -122,7 +132,7 @@ def _stdio(job: dict[str, Any]) -> NoReturn:
             pass
         status = 1
         error.__traceback__ = None
-    os._exit(_finish(module, status))
+    os._exit(_finish(status))
 
 
 def _exit_status(error: SystemExit) -> int:
@@ -137,7 +147,7 @@ def _exit_status(error: SystemExit) -> int:
     return 1
 
 
-def _finish(module: types.ModuleType, status: int) -> int:
+def _finish(status: int) -> int:
     """What the interpreter does at its end that a program can see: join threads, exit functions, destructors, flush."""
     for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
         try:
@@ -145,16 +155,22 @@ def _finish(module: types.ModuleType, status: int) -> int:
         except BaseException:
             pass
     try:
-        module.__dict__.clear()
+        sys.modules.pop("__main__", None)  # its functions and objects go together, the destructors before the names
         gc.collect()
     except BaseException:
         pass
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
         try:
             if stream is not None and not stream.closed:
                 stream.flush()
         except BaseException:
             status = status or 120
+    for name in ("__stdout__", "__stderr__"):  # what was written before the program put another in its place
+        try:
+            getattr(sys, name).flush()
+        except BaseException:
+            pass
     return status
 
 
@@ -171,32 +187,46 @@ def _entry(name: str, names: dict[str, Any]) -> Any:
 
 
 def _solution(job: dict[str, Any]) -> NoReturn:
-    """Load the program as a module that is not the main one; make the one call asked for, or serve the tester."""
+    """Load the program as a module that is not the main one; make the calls that are asked for, or serve the tester."""
     code = _compile(job["source"])
-    _streams()
     names = _module("solution").__dict__
     try:
         exec(code, names)
-        if "call" not in job:
+        if "calls" not in job:
             peer.Peer(CALLS_IN, CALLS_OUT, names, job["cap"]).serve_forever()
             os._exit(0)
-        entry, args, kwargs = job["call"]
-        value = _entry(entry, names)(*args, **kwargs)
     except BaseException as error:
         _report_raised(error)
         os._exit(1)
+    report("loaded")
+    while True:
+        try:
+            entry, args, kwargs = wire.decode(wire.read_frame(CONTROL))
+        except (EOFError, OSError, wire.WireError):
+            os._exit(0)
+        _answer(entry, args, kwargs, names, job["cap"])
+
+
+def _answer(entry: str, args: list[Any], kwargs: dict[str, Any], names: dict[str, Any], cap: int) -> None:
+    """Make one call and report what it returns or raises."""
     try:
-        payload = wire.encode(("value", value), job["cap"])
+        value = _entry(entry, names)(*args, **kwargs)
+    except BaseException as error:
+        _report_raised(error)
+        return
+    try:
+        payload = wire.encode(("value", value), cap)
     except wire.TooLarge as error:
         report("too_large", str(error))
     except (wire.WireError, RuntimeError) as error:  # RuntimeError: changed by a thread meanwhile
         report("unjudgeable", str(error))
+    except MemoryError as error:
+        _report_raised(error)
     else:
         try:
             wire.write_frame(REPORT, payload)
         except OSError:
-            pass
-    os._exit(0)
+            os._exit(0)  # the program closed the channel
 
 
 def _tester(job: dict[str, Any]) -> NoReturn:
@@ -231,6 +261,19 @@ def _tester(job: dict[str, Any]) -> NoReturn:
         report("passed", job["nonce"])
         os._exit(0)
     os._exit(1)
+
+
+def _checker(job: dict[str, Any]) -> NoReturn:
+    """Run a problem's own checker, trusted code, on an answer that is a plain value."""
+    names = _module("__checker__").__dict__
+    try:
+        exec(compile(job["code"], "<checker>", "exec", dont_inherit=True), names)
+        right = names["check"](*wire.decode(job["values"]))
+    except BaseException as error:
+        report("broken", f"{type(error).__name__}: {peer.named(error)[2]}")
+        os._exit(1)
+    report("checked", job["nonce"], bool(right))
+    os._exit(0)
 
 
 def _missing(name: str) -> NoReturn:

@@ -2,8 +2,9 @@
 program.
 
 Invariants: only values (languages/wire.py) and numbers of references cross; an object of the program stays in the
-solution's process and the tester holds a Remote for it, whose equality is identity, so that no `__eq__` of a program
-ever meets an expected value; a container that the program changes in place is changed in the tester too. Both sides
+solution's process and the tester holds a Remote for it, whose equality is identity, so that no operator of a program
+ever meets an expected value, be it in `f(x) == 2`, `abs(f(x) - 2) < 1e-6` or `2 in f(x)`; a container that the program
+changes in place is changed in the tester too. Both sides
 may call the other while they wait for an answer (a test may hand over a function), and answers come in the order of a
 stack. Runs inside sandboxes: imports nothing of ours but wire, which the runner puts beside it.
 """
@@ -19,6 +20,7 @@ import wire  # type: ignore[import-not-found]  # put there by the runner
 
 PROGRAM = "<program>"  # the file name under which programs are compiled
 TEST_MODULE = "__test__"
+_MOST_REFERENCES = 100_000  # that one side may make the other hold
 
 # What a test may do to an object of the program, besides calling it and reading its attributes.
 _OPERATIONS = {
@@ -30,7 +32,6 @@ _OPERATIONS = {
     "getitem": operator.getitem,
     "setitem": operator.setitem,
     "delitem": operator.delitem,
-    "contains": operator.contains,
     "isinstance": lambda cls, instance: isinstance(instance, cls),
     "add": operator.add,
     "sub": operator.sub,
@@ -78,6 +79,8 @@ class Peer:
                 raise wire.WireError("an unknown reference")
             return self.local[index]
         if number not in self.remote:
+            if len(self.remote) >= _MOST_REFERENCES:
+                raise wire.WireError("too many references")
             self.remote[number] = Remote(self, number // 2)
         return self.remote[number]
 
@@ -153,10 +156,12 @@ class Peer:
             _, target, args, kwargs = message
             if self.names is None and not any(target is mine for mine in self.local):
                 raise PeerLost("a call of nothing that was handed over")
-            before = [wire.encode(a, self.cap, self._number) for a in args]
+            places = {**dict(enumerate(args)), **kwargs}
+            before = {place: wire.encode(a, self.cap, self._number) for place, a in places.items()}
             value = target(*args, **kwargs)
-            after = [wire.encode(a, self.cap, self._number) for a in args]
-            changed = {i: args[i] for i in range(len(args)) if before[i] != after[i]}
+            changed = {
+                place: a for place, a in places.items() if wire.encode(a, self.cap, self._number) != before[place]
+            }
             return value, changed or None
         if message[0] in ("getattr", "setattr") and type(message[2]) is str:
             if self.names is None and (type(message[1]).__module__ != TEST_MODULE or message[2].startswith("_")):
@@ -174,14 +179,18 @@ class Peer:
         value, changed = self.ask("call", target, args, kwargs)
         self.last = (target, args, kwargs, value)
         if type(changed) is dict:
-            for index, new in changed.items():
-                if type(index) is int and 0 <= index < len(args):
-                    assimilate(args[index], new)
+            places = {**dict(enumerate(args)), **kwargs}
+            for place, new in changed.items():
+                if place in places:
+                    assimilate(places[place], new)
         return value
 
 
 class Remote:
-    """An object of the other side. Opaque: equal to itself alone; what is read from it are values, or Remotes again."""
+    """An object of the other side. Opaque: equal to itself alone; what is read from it are values, or Remotes again.
+
+    Arithmetic is between Remotes only: with a value of the test as its operand, the program would see what is expected.
+    """
 
     __slots__ = ("_number", "_peer")
     _number: int
@@ -233,16 +242,16 @@ class Remote:
         self._operate("delitem", key)
 
     def __contains__(self, key: Any) -> bool:
-        return self._operate("contains", key)
+        return any(item is key or item == key for item in self)
 
     def __add__(self, other: Any) -> Any:
-        return self._operate("add", other)
+        return self._operate("add", other) if type(other) is Remote else NotImplemented
 
     def __sub__(self, other: Any) -> Any:
-        return self._operate("sub", other)
+        return self._operate("sub", other) if type(other) is Remote else NotImplemented
 
     def __mul__(self, other: Any) -> Any:
-        return self._operate("mul", other)
+        return self._operate("mul", other) if type(other) is Remote else NotImplemented
 
     def __instancecheck__(self, instance: Any) -> bool:
         return type(instance) is Remote and self._operate("isinstance", instance) is True

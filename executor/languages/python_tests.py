@@ -12,14 +12,13 @@ import builtins
 import re
 import symtable
 import sys
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
+from executor.languages.base import BrokenTest
+
 _ENTRY = re.compile(r"\s*([^\W\d]\w*)(\(\)\.[^\W\d]\w*)?\s*\Z")
-
-
-class BrokenTest(Exception):
-    """Test code that cannot be run, whatever the program."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,18 @@ class TestPlan:
     entry_point: str | None
 
 
-@lru_cache(maxsize=4096)
+# The parser of Python 3.11 counts its recursion in one place for all threads, and fails where two of them parse at once.
+PARSING = threading.RLock()
+
+
 def plan(code: str, entry_point: str | None) -> TestPlan:
-    """Read test code. A `check` that is defined and never called is called with the entry point. Raises BrokenTest."""
+    """Read test code, from any thread. A `check` that is defined and never called is called with the entry point. Raises BrokenTest."""
+    with PARSING:
+        return _plan(code, entry_point)
+
+
+@lru_cache(maxsize=4096)
+def _plan(code: str, entry_point: str | None) -> TestPlan:
     base = None
     if entry_point is not None:
         match = _ENTRY.match(entry_point)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import builtins
 import os
 import struct
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
@@ -116,6 +117,8 @@ class Encoder:
             self._items(b"r", (v.start, v.stop, v.step), depth)
         elif id(v) in _CLASS_NAMES:
             self._sized(b"x", _CLASS_NAMES[id(v)].encode())
+        elif (numpy := sys.modules.get("numpy")) is not None and isinstance(v, numpy.generic):
+            self.value(v.item(), depth)  # a number that stands for the same in every comparison
         elif self.foreign is not None:
             out += b"R"
             out += _U32.pack(self.foreign(v))
@@ -284,15 +287,25 @@ def frame(payload: bytes) -> bytes:
     return _U32.pack(len(payload)) + payload
 
 
+def frame_size(raw: bytes | bytearray, at: int) -> int:
+    """How many bytes the frame that begins at `at` says it has; 0 if it does not say yet."""
+    return _U32.unpack_from(raw, at)[0] if at + 4 <= len(raw) else 0
+
+
+def frame_end(raw: bytes | bytearray, at: int) -> int | None:
+    """Where the whole frame that begins at `at` ends, None if it is not all there."""
+    if at + 4 > len(raw):
+        return None
+    end = at + 4 + _U32.unpack_from(raw, at)[0]
+    return end if end <= len(raw) else None
+
+
 def frames(raw: bytes) -> list[bytes]:
     """The whole frames at the beginning of `raw`; what is cut short is left out."""
     found, at = [], 0
-    while at + 4 <= len(raw):
-        (n,) = _U32.unpack_from(raw, at)
-        if at + 4 + n > len(raw):
-            break
-        found.append(raw[at + 4 : at + 4 + n])
-        at += 4 + n
+    while (end := frame_end(raw, at)) is not None:
+        found.append(raw[at + 4 : end])
+        at = end
     return found
 
 

@@ -7,6 +7,7 @@ unusable afterwards (SandboxLost).
 
 from __future__ import annotations
 
+import marshal
 import os
 import queue
 import socket
@@ -20,6 +21,7 @@ from typing import Any
 
 from executor.languages import wire
 from executor.languages.interpreter import Interpreter
+from executor.sandbox.cgroup import Group
 
 _REPLY_S = 20.0
 _ROOM = Path(__file__).resolve().parent
@@ -49,6 +51,8 @@ class End:
     """As wait(2) gives it."""
     cpu_s: float
     peak_bytes: int
+    by_itself: bool
+    """False if we killed it."""
 
     @property
     def signal(self) -> int | None:
@@ -59,6 +63,27 @@ class End:
     def code(self) -> int | None:
         """Its exit code, None if a signal ended it."""
         return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a test that has not been waited for."""
+
+    number: int
+    """Its process id where the zygote is."""
+    fd: int
+    """A descriptor of it, readable when it is dead."""
+    pid: int
+    """Its process id where we are."""
+
+
+def _process_id(fd: int) -> int:
+    """The process id of a process descriptor, -1 where the process has been waited for. Raises OSError and ValueError."""
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(info, 512).partition(b"Pid:")[2].split(None, 1)[0])
+    finally:
+        os.close(info)
 
 
 class _Launcher:
@@ -95,8 +120,11 @@ _launcher = _Launcher()
 class Zygote:
     """One warm interpreter. Used by one thread at a time."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
-        """Start it and wait until it is ready. Raises SandboxLost."""
+    def __init__(self, interpreter: Interpreter, setup: dict[str, Any], group: Group | None = None) -> None:
+        """Start it in `group`, tell it how to hold programs (`setup`, see zygote.py) and wait until it is ready.
+
+        Raises SandboxLost.
+        """
         self._interpreter = interpreter
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
@@ -106,9 +134,12 @@ class Zygote:
         )  # what it says on standard error before it is ready
         ours.settimeout(_REPLY_S)
         try:
-            self._process = _launcher.run(lambda: self._start(theirs.fileno()))
+            started: subprocess.Popen[bytes] = _launcher.run(lambda: self._start(theirs.fileno()))
+            self._process = started
             theirs.close()
-            ready = self._receive()
+            if group is not None:
+                group.add(started.pid)
+            ready, _ = self._ask({"do": "begin", **setup}, [])
         except (SandboxLost, OSError, TimeoutError, subprocess.SubprocessError) as error:
             self.kill()
             words = os.pread(self._words, 1 << 16, 0).decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -130,7 +161,7 @@ class Zygote:
             flags = ["-s", "-P", "-S", "-B"]
             command = [str(self._interpreter.binary), *flags, str(_ROOM / "zygote.py")]
             return subprocess.Popen(
-                [*command, str(descriptor), str(os.getpid()), str(keep), str(_LANGUAGES)],
+                [*command, str(descriptor), str(os.getpid()), str(keep), str(_LANGUAGES), str(_ROOM)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._words,
@@ -143,33 +174,57 @@ class Zygote:
             if keep >= 0:
                 os.close(keep)
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
         try:
-            raw = self._socket.recv(1 << 16)
+            raw, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 1)
             answer = wire.decode(raw)
         except (OSError, wire.WireError) as error:
             self.kill()
             raise SandboxLost(f"the sandbox's interpreter is gone: {error or type(error).__name__}") from error
         if "error" in answer:
             raise SandboxLost(answer["error"])
-        return answer
+        return answer, fds
 
-    def _ask(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
         try:
-            socket.send_fds(self._socket, [wire.encode(request)], fds)
+            # The way there needs no caution: what we say is trusted. What comes back is read as if it were not.
+            socket.send_fds(self._socket, [marshal.dumps(request)], fds)
         except OSError as error:
             self.kill()
             raise SandboxLost(f"the sandbox's interpreter is gone: {error}") from error
         return self._receive()
 
-    def spawn(self, fds: list[int], cwd: str, uid: int | None, limits: list[tuple[str, int]]) -> int:
-        """Fork one process whose descriptors 0, 1, ... are `fds`; its id. Raises SandboxLost."""
-        return self._ask({"do": "spawn", "cwd": cwd, "uid": uid, "limits": limits}, fds)["pid"]
+    @property
+    def fd(self) -> int:
+        """A descriptor that can be read when the test is over because its main process is dead."""
+        return self._socket.fileno()
 
-    def finish(self) -> tuple[dict[int, End], float]:
-        """End all processes: how each ended, and the CPU seconds of their descendants. Raises SandboxLost."""
-        answer = self._ask({"do": "finish"}, [])
-        return {pid: End(status, cpu, peak * 1024) for pid, status, cpu, peak in answer["ends"]}, answer["rest"]
+    def spawn(
+        self, fds: list[int], scratch: str | None, uid: int | None, limits: list[tuple[str, int]], main: bool
+    ) -> Process:
+        """Fork one process whose descriptors 0, 1, ... are `fds`, and whose end ends the test if it is `main`.
+
+        The caller closes its `fd`. Raises SandboxLost.
+        """
+        request = {"do": "spawn", "scratch": scratch, "uid": uid, "limits": limits, "main": main}
+        answer, handed = self._ask(request, fds)
+        if len(handed) != 1:
+            raise SandboxLost("the sandbox's interpreter handed no process over")
+        try:
+            return Process(answer["pid"], handed[0], _process_id(handed[0]))
+        except (OSError, ValueError) as error:
+            os.close(handed[0])
+            raise SandboxLost(f"the new process cannot be found: {error}") from error
+
+    def finish(self, over: bool) -> tuple[dict[int, End], float]:
+        """End all processes, if the test is not `over`: how each ended, by `Process.number`, and the CPU seconds of their descendants.
+
+        Raises SandboxLost.
+        """
+        answer, _ = self._receive() if over else self._ask({"do": "finish"}, [])
+        return {pid: End(status, cpu, peak * 1024, alone) for pid, status, cpu, peak, alone in answer["ends"]}, answer[
+            "rest"
+        ]
 
     def purge(self, uids: list[int]) -> None:
         """Kill every process of these users. Raises SandboxLost."""

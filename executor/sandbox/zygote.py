@@ -2,12 +2,12 @@
 
 Invariants: single-threaded; it holds no descriptor but its socket, and never sees a program, an input or an answer,
 so nothing of one test can be found in the memory of the next; a forked process is shut in (own session, limits, user,
-scratch folder) before it reads what it is to do; all that a test started is dead and reaped when its end is told.
-Where the judge is gone (the socket ends, or SIGTERM by PR_SET_PDEATHSIG) everything is killed, then this process
-ends.
+scratch folder, Landlock, seccomp) before it reads what it is to do; all that a test started is dead and reaped when its
+end is told. Where the judge is gone (the socket ends, or SIGTERM by PR_SET_PDEATHSIG) everything is killed, then this
+process ends.
 
 argv: socket descriptor, process id of the judge, descriptor of the standard library's folder to keep open or -1,
-folder of the language's files.
+folder of the language's files, folder of this one's. The first request, "begin", says how programs are to be held.
 
 Modules that are imported and not used are what most programs and the runners import: once here, not in each test.
 """
@@ -19,40 +19,58 @@ import array
 import atexit  # noqa: F401
 import bisect  # noqa: F401
 import builtins
-import collections
-import collections.abc  # noqa: F401
 import copy  # noqa: F401
 import ctypes
 import fcntl
 import functools  # noqa: F401
 import gc
 import heapq  # noqa: F401
+import importlib
 import itertools  # noqa: F401
+import marshal
 import math  # noqa: F401
 import operator  # noqa: F401
 import os
 import random  # noqa: F401
 import re  # noqa: F401
 import resource
+import select
 import signal
 import socket
 import string  # noqa: F401
-import struct  # noqa: F401
+import struct
 import sys
 import threading  # noqa: F401
 import types
 import typing  # noqa: F401
+from collections.abc import Callable
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+_CAPABILITIES_HEADER = struct.pack("<Ii", 0x20080522, 0)  # version 3, this process
+_NO_CAPABILITIES = bytes(24)
 _PARK = 300  # descriptors on their way to their places
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, address: int = 0) -> None:
     """One prctl call. Raises OSError."""
-    if _libc.prctl(option, value, 0, 0, 0):
+    if _libc.prctl(option, value, address, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def drop_capabilities() -> None:
+    """Give up what the maker of a user's namespace may do in it. Raises OSError."""
+    if _libc.capset(_CAPABILITIES_HEADER, _NO_CAPABILITIES):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def install_filter(instructions: bytes) -> None:
+    """Hold this process to a filter of system calls for good. Raises OSError."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(instructions) // 8, ctypes.addressof(code)))
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
 
 
 def load(name: str, folder: str) -> types.ModuleType:
@@ -70,25 +88,70 @@ class Zygote:
     def __init__(self, sock: socket.socket, keep: int, child: types.ModuleType, wire: types.ModuleType) -> None:
         self.sock, self.keep, self.child, self.wire = sock, keep, child, wire
         self.pids: list[int] = []
+        self.main = -1
         self.uids: set[int] = set()
+        self.prepare: Callable[[str | None], None] = lambda scratch: None
+        self.confine: Callable[[], None] = lambda: None
+        self.seal: Callable[[], None] = lambda: None
+        self.renew_scratch: Callable[[int], None] | None = None
 
     def serve(self) -> None:
-        """Answer requests until the judge is gone."""
+        """Answer requests until the judge is gone; tell of a test's end unasked, when its main process is dead."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
         while True:
+            if self.main >= 0:
+                poller.register(self.main, select.POLLIN)
+                over = any(fd == self.main for fd, _ in poller.poll())
+                poller.unregister(self.main)
+                if over:
+                    self._tell(self._finish())
+                    continue
             raw, fds = self._receive()
             if not raw:
                 return
-            request = self.wire.decode(raw)
+            request = marshal.loads(raw)
             try:
-                answer = {"spawn": self._spawn, "finish": self._finish, "purge": self._purge}[request["do"]](
-                    request, fds
-                )
+                if request["do"] == "spawn":
+                    self._tell(*self._spawn(request, fds))
+                elif request["do"] == "purge":
+                    self._tell(self._purge(request))
+                elif self.pids:  # else its end has been told already
+                    self._tell(self._finish())
             except OSError as error:
-                answer = {"error": f"{type(error).__name__}: {error}"}
+                self._tell({"error": f"{type(error).__name__}: {error}"})
             finally:
                 for fd in fds:
                     os.close(fd)
-            self.sock.send(self.wire.encode(answer))
+
+    def _tell(self, answer: dict, handed: int = -1) -> None:
+        socket.send_fds(self.sock, [self.wire.encode(answer)], [handed] if handed >= 0 else [])
+        if handed >= 0 and handed != self.main:
+            os.close(handed)
+
+    def begin(self, folder: str) -> dict:
+        """The first request: how programs are held. Raises OSError where that cannot be had."""
+        raw, _ = self._receive()
+        if not raw:
+            os._exit(0)
+        request = marshal.loads(raw)
+        if request["do"] != "begin":
+            raise OSError("the first request is not how to begin")
+        readable, devices = request["readable"], request["devices"]
+        modules = {name: load(name, folder) for name in ("landlock", "namespaces", "seccomp")}
+        sys.path[:0] = request["folders"]
+        for name in request["packages"]:
+            importlib.import_module(name)
+        del sys.path[: len(request["folders"])]
+        if request["namespaces"] is not None:
+            modules["namespaces"].enter(request["namespaces"], readable, devices)
+            self.renew_scratch = modules["namespaces"].renew_scratch
+        if request["confined"]:
+            rules = modules["landlock"].Rules(readable, devices)
+            calls = modules["seccomp"].Filter()
+            self.prepare, self.confine = rules.prepare, rules.restrict
+            self.seal = lambda: install_filter(calls.bytes_for(os.getpid()))
+        return request
 
     def _receive(self) -> tuple[bytes, list[int]]:
         fds = array.array("i")
@@ -98,9 +161,13 @@ class Zygote:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         return raw, list(fds)
 
-    def _spawn(self, request: dict, fds: list[int]) -> dict:
+    def _spawn(self, request: dict, fds: list[int]) -> tuple[dict, int]:
+        """Fork one process; its number, and a descriptor of it. The end of one that is `main` ends the test."""
         if request["uid"] is not None:
             self.uids.add(request["uid"])
+        if self.renew_scratch is not None and request["scratch"] is not None:
+            self.renew_scratch(os.getuid() if request["uid"] is None else request["uid"])
+        self.prepare(request["scratch"])
         me = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -114,13 +181,18 @@ class Zygote:
             finally:
                 os._exit(status)
         self.pids.append(pid)
-        return {"pid": pid}
+        fd = os.pidfd_open(pid)
+        if request["main"]:
+            self.main = fd
+        return {"pid": pid}, fd
 
     def _shut_in(self, request: dict, fds: list[int], parent: int) -> None:
         """Everything that holds the new process, in the order in which each step still has the right to do it."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        self.confine()
         parked = [_dup_above(fd) for fd in fds]
         for place, fd in enumerate(parked):
             os.dup2(fd, place, inheritable=place < 3)
@@ -129,7 +201,7 @@ class Zygote:
         else:
             os.closerange(len(fds), self.keep)
             os.closerange(self.keep + 1, 1 << 20)
-        os.chdir(request["cwd"])
+        os.chdir(request["scratch"] or "/")
         os.umask(0o022)
         for name, value in request["limits"]:
             which = getattr(resource, name)
@@ -141,25 +213,30 @@ class Zygote:
             os.setgroups([])
             os.setresgid(request["uid"], request["uid"], request["uid"])
             os.setresuid(request["uid"], request["uid"], request["uid"])
+        drop_capabilities()
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
         prctl(PR_SET_DUMPABLE, 0)
         if os.getppid() != parent:
             os._exit(97)
+        self.seal()
 
-    def _finish(self, request: dict, fds: list[int]) -> dict:
-        """Kill and reap all that the test started: status, CPU seconds, peak KiB of each; CPU seconds of the rest."""
+    def _finish(self) -> dict:
+        """Kill and reap all that the test started: status, CPU seconds, peak KiB of each, and whether it was dead before; CPU seconds of the rest."""
         ends = []
+        if self.main >= 0:
+            os.close(self.main)
+            self.main = -1
+        alone = {pid for pid in self.pids if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)}
         for pid in self.pids:
             _kill(pid)
         for pid in self.pids:
             _, status, usage = os.wait4(pid, 0)
-            ends.append((pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss))
+            ends.append((pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, pid in alone))
         rest = self._reap_rest()
         self.pids = []
         return {"ends": ends, "rest": rest}
 
-    def _purge(self, request: dict, fds: list[int]) -> dict:
+    def _purge(self, request: dict) -> dict:
         """Kill what an earlier holder of these users left alive."""
         for uid in request["uids"]:
             kill_user(uid)
@@ -239,11 +316,11 @@ def _children() -> list[int]:
 def main() -> None:
     """Set up and serve."""
     descriptor, judge, keep, folder = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    sandbox_folder = sys.argv[5]
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")  # where memory runs out, ours goes first; forks inherit it
-    prctl(PR_SET_DUMPABLE, 0)
     if os.getppid() != judge:
         return
     wire = load("wire", folder)
@@ -256,6 +333,14 @@ def main() -> None:
         del os.environ[name]
     sock = socket.socket(fileno=descriptor)
     zygote = Zygote(sock, keep, child, wire)
+
+    try:
+        zygote.begin(sandbox_folder)
+    except (OSError, ImportError) as error:
+        sock.send(wire.encode({"error": str(error)}))
+        os._exit(1)
+    child.make_streams()
+    prctl(PR_SET_DUMPABLE, 0)  # not before: a user's namespace is set up through files of /proc that this closes
 
     def orphaned(*_: object) -> None:
         zygote.end()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from executor.errors import UserError
 from executor.files import judge_files, load_problems
+from executor.process_pool import MOST_WORKERS, cores
 from executor.settings import ExecutorSettings
 
+ROOT = Path(__file__).resolve().parents[2]
 ADD = {"id": "add", "prompt": "Add.", "kind": "stdio", "private_tests": [{"input": "2 3\n", "output": "5\n"}]}
 RIGHT, WRONG = "print(sum(map(int, input().split())))", "print(4)"
 
@@ -81,6 +86,18 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     samples = write(tmp_path / "s.jsonl", {"problem_id": "add", "program": RIGHT})
     with pytest.raises(UserError, match="No such file"):
         judge_files(problems, samples, tmp_path / "no" / "v.jsonl", ExecutorSettings(), 1, print)
+
+
+def test_standard_input_is_read_once() -> None:
+    with pytest.raises(UserError, match="not both"):
+        judge_files("-", "-", None, ExecutorSettings())
+
+
+def test_there_are_as_many_workers_as_cores_that_we_may_use() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from executor import process_pool as p; print(p.cores())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert cores() == min(MOST_WORKERS, len(os.sched_getaffinity(0)))
 
 
 def test_java_is_refused_by_line(tmp_path: Path) -> None:

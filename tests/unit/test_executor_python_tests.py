@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from executor.languages.python_tests import BrokenTest, plan
+from executor.languages.base import BrokenTest
+from executor.languages.python_tests import plan
 
 
 def test_an_assert_takes_the_functions_it_calls() -> None:

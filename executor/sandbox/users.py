@@ -1,9 +1,8 @@
-"""L1, users of their own: every slot runs programs as one user and test code as another, whom nobody else is. Needs
-root.
+"""Users of their own: every slot runs programs as one user and test code as another, whom nobody else is. Needs root.
 
 Invariants: no two slots on a machine share a user, whatever process they belong to (an abstract socket by the user's
-name is the claim, and the kernel drops it with its holder); what a user left outside its scratch folder is removed
-after each test, in folders that anyone may write and in System V IPC.
+name is the claim, and the kernel drops it with its holder); `clean` removes what a user left outside its scratch
+folder, in folders that anyone may write and in System V IPC.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import pwd
 import socket
 import time
 
-from executor.sandbox.level import LevelName
 from executor.sandbox.scratch import remove
 
 # Debian, systemd and useradd give these numbers to nobody.
@@ -29,21 +27,19 @@ _TICK_NS = 20_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class L1:
-    """Two users of their own."""
-
-    level: LevelName = "L1"
+class OwnUsers:
+    """The user of a slot's programs and the user of its test code."""
 
     def __init__(self) -> None:
-        """Claim two users. Raises OSError where none is free or root lacks the right to become them."""
+        """Claim two users. Raises OSError where none is free or we lack the right to become them."""
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
         if effective & _CAPABILITIES != _CAPABILITIES:
             raise OSError(
-                "root has no right here to change users (CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_DAC_OVERRIDE)"
+                "no right to change users (root's CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_DAC_OVERRIDE)"
             )
         self._claims: list[socket.socket] = []
-        self.users: tuple[int, int] | None = (self._claim(), self._claim())
+        self.program, self.tester = self._claim(), self._claim()
         self._seen: dict[str, int] = {}
         self.clean()
 
@@ -69,14 +65,12 @@ class L1:
         return [("RLIMIT_NPROC", 64)]
 
     def own(self, path: str) -> None:
-        """The folder lies in one of ours, so nobody can have put a link in its place."""
-        assert self.users is not None
-        os.chown(path, self.users[0], self.users[0], follow_symlinks=False)
+        """Give a fresh scratch folder to the program. It lies in one of ours, so nobody can have put a link in its place."""
+        os.chown(path, self.program, self.program, follow_symlinks=False)
 
     def own_pipe(self, fd: int) -> None:
-        """A pipe is a file with an owner too."""
-        assert self.users is not None
-        os.fchown(fd, self.users[0], self.users[0])
+        """Let the program open the pipe again by its name in /dev: a pipe is a file with an owner too."""
+        os.fchown(fd, self.program, self.program)
 
     def clean(self) -> None:
         """Files and IPC objects of the two users, all of whose processes are dead."""
@@ -95,11 +89,10 @@ class L1:
             self._sweep_ipc(kind, column, control)
 
     def _sweep(self, folder: str) -> None:
-        assert self.users is not None
         with os.scandir(folder) as entries:
             for entry in entries:
                 try:
-                    if entry.stat(follow_symlinks=False).st_uid not in self.users:
+                    if entry.stat(follow_symlinks=False).st_uid not in (self.program, self.tester):
                         continue
                 except FileNotFoundError:
                     continue
@@ -109,7 +102,6 @@ class L1:
                     os.unlink(entry.path)
 
     def _sweep_ipc(self, kind: str, column: str, control: str) -> None:
-        assert self.users is not None
         try:
             with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
                 header, *lines = file.read().splitlines()
@@ -117,7 +109,7 @@ class L1:
             return  # a kernel without System V IPC
         for line in lines:
             fields = dict(zip(header.split(), map(int, line.split()), strict=False))
-            if fields["uid"] in self.users or fields["cuid"] in self.users:
+            if {fields["uid"], fields["cuid"]} & {self.program, self.tester}:
                 arguments = (fields[column], 0, _IPC_RMID) if kind == "sem" else (fields[column], _IPC_RMID, None)
                 getattr(_libc, control)(*arguments)
 
