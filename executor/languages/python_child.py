@@ -36,6 +36,7 @@ WHERE_SIGNAL = 41
 # At that signal a process writes its stack to REPORT, after its frames, whatever it does: the handler is C and needs no interpreter.
 faulthandler.register(WHERE_SIGNAL, file=REPORT, all_threads=False, chain=False)
 
+_COMPILED = wire.frame(wire.encode(("compiled",)))
 # Made beforehand: there may be no memory left to make it when it is wanted.
 _NO_MEMORY = wire.frame(wire.encode(("raised", "MemoryError", "MemoryError", "", None, None)))
 
@@ -53,7 +54,6 @@ def main() -> NoReturn:
     job = marshal.loads(wire.read_frame(CONTROL))  # from the judge, whom this process trusts
     if "calls" not in job:
         os.close(CONTROL)
-    os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
     gc.enable()
     {"stdio": _stdio, "solution": _solution, "tester": _tester, "checker": _checker}[job["role"]](job)
     os._exit(0)
@@ -70,7 +70,7 @@ def _compile(source: str) -> types.CodeType:
         message = error.msg if syntax else str(error)
         report("syntax", type(error).__name__, message, line or None, column if column and column > 0 else None)
         os._exit(1)
-    report("compiled")
+    os.write(REPORT, _COMPILED)
     return code
 
 

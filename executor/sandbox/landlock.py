@@ -44,6 +44,8 @@ class Rules:
         known = version()
         if known < 1:
             raise OSError("the kernel has no Landlock, or it is not switched on")
+        self.scoped = known >= 6
+        """Whether the kernel keeps signals within this sandbox."""
         handled = _FIRST_RIGHTS
         for since, right in ((2, _REFER), (3, _TRUNCATE), (5, _IOCTL_DEV)):
             handled |= right if known >= since else 0

@@ -45,6 +45,8 @@ _READABLE = [
     "/etc/localtime",
     "/etc/timezone",
 ]
+# Limits that are the same for every test; those of a problem come besides.
+_LIMITS = [("RLIMIT_FSIZE", 64 << 20), ("RLIMIT_NOFILE", 256), ("RLIMIT_CORE", 0), ("RLIMIT_MSGQUEUE", 0)]
 _DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
 
 
@@ -97,6 +99,7 @@ class Isolation:
             "namespaces": place if self.level == "L3" else None,
             "readable": [*self._readable, *(packages.readable if packages else ())],
             "devices": _DEVICES,
+            "limits": [*_LIMITS, *(self.users.limits() if self.users else ())],
             "packages": list(packages.names) if packages else [],
             "folders": list(packages.folders) if packages else [],
         }

@@ -2,7 +2,8 @@
 
 Invariants: a program may not make processes (threads it may), execute files, signal or look into other processes, open sockets, make memory that
 no limit counts, or change what outlives it; a call newer than this list is answered as one that the kernel does not have; a call of
-another architecture ends the process. The filter is bytes for `prctl`, the same for every test but for the process's own number.
+another architecture ends the process. Where Landlock keeps signals within the sandbox, the filter is the same for every process; else it
+holds the process's own number, the only one that it may signal.
 
 `socketpair` of streams stays, since asyncio's event loop is built on it; `chmod` and the like succeed and do nothing, since copying a file with the
 standard library calls them.
@@ -10,9 +11,15 @@ standard library calls them.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 import platform
 import struct
+
+_SET_SECCOMP, _MODE_FILTER = 22, 2
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
 _LOAD, _JUMP, _JUMP_EQUAL, _JUMP_LEAST, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -142,17 +149,20 @@ _DENIED: dict[int, dict[str, tuple[int, int]]] = {
     },
 }
 
-# Calls that are allowed where one argument is one of these values (PID: the process's own number), and denied else.
-PID = -1
-_ALLOWED_IF: dict[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
+PID = -1  # stands for the process's own number
+# Calls that are allowed where one argument is one of these values, and denied else; the first three only where Landlock does not see to them.
+_SIGNALS: dict[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
     "kill": ((62, 129), 0, (PID,)),
     "tkill": ((200, 130), 0, (PID,)),
     "tgkill": ((234, 131), 0, (PID,)),
-    "prlimit64": ((302, 261), 0, (0, PID)),
-    "sched_setaffinity": ((203, 122), 0, (0, PID)),
+}
+_ALLOWED_IF: dict[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
+    "prlimit64": ((302, 261), 0, (0,)),
+    "sched_setaffinity": ((203, 122), 0, (0,)),
 }
 # Calls that are denied where one argument is one of these values, and allowed else.
 _DENIED_IF: dict[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
+    "kill": ((62, 129), 0, (0xFFFFFFFF,)),  # of everybody: Landlock refuses each, and the call says that it went well
     "prctl": ((157, 167), 0, (1,)),  # PR_SET_PDEATHSIG, by which it dies with its maker
     "fcntl": ((72, 25), 1, (8, 15)),  # F_SETOWN, F_SETOWN_EX: signals to others
     "ioctl": ((16, 29), 1, (0x5412, 0x541C, 0x8901, 0x8902)),  # TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP
@@ -175,21 +185,16 @@ def _choice(index: int, values: tuple[int, ...], found: int, otherwise: int) -> 
     return [_argument(index), *tests, (_RETURN, otherwise, 0, 0), (_RETURN, found, 0, 0)]
 
 
-def supported() -> bool:
-    """Whether the calls of this machine are known."""
-    return platform.machine() in _MACHINES
-
-
-def _bodies(column: int) -> dict[int, _Code]:
+def _bodies(column: int, scoped: bool) -> dict[int, _Code]:
     """By call: what becomes of it. Every body returns."""
     denied = _ERRNO | errno.EPERM
     bodies: dict[int, _Code] = {}
     for error, calls in _DENIED.items():
         bodies |= {numbers[column]: [(_RETURN, _ERRNO | error, 0, 0)] for numbers in calls.values()}
-    for numbers, index, values in _ALLOWED_IF.values():
-        bodies[numbers[column]] = _choice(index, values, _ALLOW, denied)
     for numbers, index, values in _DENIED_IF.values():
         bodies[numbers[column]] = _choice(index, values, denied, _ALLOW)
+    for numbers, index, values in (_ALLOWED_IF if scoped else _ALLOWED_IF | _SIGNALS).values():
+        bodies[numbers[column]] = _choice(index, values, _ALLOW, denied)
     answers: _Code = [(_RETURN, denied, 0, 0), (_RETURN, _ALLOW, 0, 0)]
     bodies[_CLONE[column]] = [_argument(0), (_JUMP_ANY_BIT, _CLONE_THREAD, 1, 0), *answers]
     bodies[_SOCKETPAIR[column]] = [
@@ -236,34 +241,43 @@ def _search(ranges: list[tuple[int, int, _Code]]) -> _Code:
     return [(_JUMP_LEAST, ranges[middle][0], 0, 1), (_JUMP, len(below), 0, 0), *below, *above]
 
 
+def code(machine: str, scoped: bool) -> _Code:
+    """The filter's instructions. Raises OSError for a machine whose calls are not known."""
+    if machine not in _MACHINES:
+        raise OSError(f"no filter of system calls for {machine}")
+    architecture, column = _MACHINES[machine]
+    common = [(_JUMP_EQUAL, n, len(_COMMON_ALLOWED) - i, 0) for i, n in enumerate(_COMMON_ALLOWED)]
+    return [
+        (_LOAD, _ARCHITECTURE, 0, 0),
+        (_JUMP_EQUAL, architecture, 1, 0),
+        (_RETURN, _KILL_PROCESS, 0, 0),
+        (_LOAD, _NUMBER, 0, 0),
+        (_JUMP_LEAST, _X32, 0, 1),
+        (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),
+        (_JUMP_LEAST, _COMMON, 0, len(common) + 2),
+        *common,
+        (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),
+        _ALLOWED,
+        *_search(_ranges(_bodies(column, scoped))),
+    ]
+
+
 class Filter:
-    """The filter of this machine; `bytes_for` is what a process with that number loads."""
+    """The filter of this machine, laid out for the kernel, so that a forked process has only to say where it lies."""
 
-    def __init__(self) -> None:
-        """Raises OSError on a machine whose calls are not known."""
-        if not supported():
-            raise OSError(f"no filter of system calls for {platform.machine()}")
-        architecture, column = _MACHINES[platform.machine()]
-        common = [(_JUMP_EQUAL, n, len(_COMMON_ALLOWED) - i, 0) for i, n in enumerate(_COMMON_ALLOWED)]
-        code: _Code = [
-            (_LOAD, _ARCHITECTURE, 0, 0),
-            (_JUMP_EQUAL, architecture, 1, 0),
-            (_RETURN, _KILL_PROCESS, 0, 0),
-            (_LOAD, _NUMBER, 0, 0),
-            (_JUMP_LEAST, _X32, 0, 1),
-            (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),
-            (_JUMP_LEAST, _COMMON, 0, len(common) + 2),
-            *common,
-            (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),
-            (_RETURN, _ALLOW, 0, 0),
-            *_search(_ranges(_bodies(column))),
-        ]
-        self._pid_at = [i for i, (kind, k, _, _) in enumerate(code) if kind == _JUMP_EQUAL and k == PID]
-        packed = [struct.pack("<HBBI", kind, yes, no, k & 0xFFFFFFFF) for kind, k, yes, no in code]
-        self._bytes = bytearray(b"".join(packed))
+    def __init__(self, scoped: bool) -> None:
+        """`scoped`: Landlock keeps signals within the sandbox. Raises OSError."""
+        instructions = code(platform.machine(), scoped)
+        self._pid_at = [i for i, (kind, k, _, _) in enumerate(instructions) if kind == _JUMP_EQUAL and k == PID]
+        packed = b"".join(struct.pack("<HBBI", kind, yes, no, k & 0xFFFFFFFF) for kind, k, yes, no in instructions)
+        self._instructions = ctypes.create_string_buffer(packed, len(packed))
+        where = struct.pack("@HP", len(instructions), ctypes.addressof(self._instructions))
+        self._program = ctypes.create_string_buffer(where, len(where))
+        self._address = ctypes.addressof(self._program)
 
-    def bytes_for(self, pid: int) -> bytes:
-        """The filter for a process that may signal nobody but `pid`."""
+    def install(self) -> None:
+        """Hold this process to the filter for good. Raises OSError."""
         for instruction in self._pid_at:
-            struct.pack_into("<I", self._bytes, 8 * instruction + 4, pid)
-        return bytes(self._bytes)
+            struct.pack_into("<I", self._instructions, 8 * instruction + 4, os.getpid())
+        if _libc.prctl(_SET_SECCOMP, _MODE_FILTER, self._address, 0, 0):
+            raise OSError(ctypes.get_errno(), "seccomp")

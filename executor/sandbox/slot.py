@@ -22,8 +22,6 @@ from executor.sandbox.process import End, Process, SandboxLost, Zygote
 from executor.sandbox.scratch import remove
 from executor.sandbox.supervise import Reason, Watch, cpu_seconds, peak_bytes
 
-_FILE_BYTES = 64 << 20
-_OPEN_FILES = 256
 _STACK_BYTES = 512 << 20
 _STDERR_KEPT = 1 << 16
 _SPOILED = 1 << 62  # more answers than anybody waits for: what comes after this can never be read
@@ -150,13 +148,8 @@ class Running:
         rlimits = [
             ("RLIMIT_AS", zygote.base_bytes + limits.memory_bytes),
             ("RLIMIT_CPU", math.ceil(limits.cpu_s * max(1, calls)) + 1),
-            ("RLIMIT_FSIZE", _FILE_BYTES),
-            ("RLIMIT_NOFILE", _OPEN_FILES),
             ("RLIMIT_STACK", min(_STACK_BYTES, limits.memory_bytes)),
-            ("RLIMIT_CORE", 0),
         ]
-        if users is not None:
-            rlimits += users.limits()
         if self._group is not None:
             self._group.limit(limits.memory_bytes)
         program_user, tester_user = (None, None) if users is None else (users.program, users.tester)
@@ -218,6 +211,8 @@ class Running:
     def ask(self, request: bytes, answers: int, cpu_s: float, wall_s: float) -> Reason:
         """Send a request and wait until the process has reported `answers` times in all, or for its end or a limit."""
         with self.guarded():
+            for fd in (self._stdout, self._stderr):
+                self._watch.read[fd].clear()  # what earlier calls wrote is not this one's
             self._watch.feed(self._control, wire.frame(request), keep_open=True)
             self._reason = self._watch.run(self.cpu_s + cpu_s, wall_s, lambda: self._count_answers() >= answers)
             return self._reason

@@ -21,7 +21,6 @@ import bisect  # noqa: F401
 import builtins
 import copy  # noqa: F401
 import ctypes
-import fcntl
 import functools  # noqa: F401
 import gc
 import heapq  # noqa: F401
@@ -46,17 +45,16 @@ import typing  # noqa: F401
 from collections.abc import Callable
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 _CAPABILITIES_HEADER = struct.pack("<Ii", 0x20080522, 0)  # version 3, this process
 _NO_CAPABILITIES = bytes(24)
-_PARK = 300  # descriptors on their way to their places
+_PLACES = 7  # descriptors that a forked process has at the most
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
 
-def prctl(option: int, value: int, address: int = 0) -> None:
+def prctl(option: int, value: int) -> None:
     """One prctl call. Raises OSError."""
-    if _libc.prctl(option, value, address, 0, 0):
+    if _libc.prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
@@ -66,11 +64,14 @@ def drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def install_filter(instructions: bytes) -> None:
-    """Hold this process to a filter of system calls for good. Raises OSError."""
-    code = ctypes.create_string_buffer(instructions, len(instructions))
-    program = ctypes.create_string_buffer(struct.pack("@HP", len(instructions) // 8, ctypes.addressof(code)))
-    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
+def set_limits(limits: list[tuple[str, int]]) -> None:
+    """Limit this process, for good; only the stack, which the address space bounds anyway, can be raised again. Raises OSError."""
+    for name, value in limits:
+        which = getattr(resource, name)
+        hard = resource.getrlimit(which)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(which, (value, hard if name == "RLIMIT_STACK" else value))
 
 
 def load(name: str, folder: str) -> types.ModuleType:
@@ -94,6 +95,8 @@ class Zygote:
         self.confine: Callable[[], None] = lambda: None
         self.seal: Callable[[], None] = lambda: None
         self.renew_scratch: Callable[[int], None] | None = None
+        self.scratch: str | None = None
+        self.handles_signals = False
 
     def serve(self) -> None:
         """Answer requests until the judge is gone; tell of a test's end unasked, when its main process is dead."""
@@ -146,11 +149,14 @@ class Zygote:
         if request["namespaces"] is not None:
             modules["namespaces"].enter(request["namespaces"], readable, devices)
             self.renew_scratch = modules["namespaces"].renew_scratch
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        os.umask(0o022)
+        set_limits(request["limits"])
         if request["confined"]:
             rules = modules["landlock"].Rules(readable, devices)
-            calls = modules["seccomp"].Filter()
+            calls = modules["seccomp"].Filter(scoped=rules.scoped)
             self.prepare, self.confine = rules.prepare, rules.restrict
-            self.seal = lambda: install_filter(calls.bytes_for(os.getpid()))
+            self.seal = calls.install
         return request
 
     def _receive(self) -> tuple[bytes, list[int]]:
@@ -168,6 +174,8 @@ class Zygote:
         if self.renew_scratch is not None and request["scratch"] is not None:
             self.renew_scratch(os.getuid() if request["uid"] is None else request["uid"])
         self.prepare(request["scratch"])
+        if request["scratch"] != self.scratch and request["scratch"] is not None:
+            self.scratch = os.environ["HOME"] = os.environ["TMPDIR"] = request["scratch"]
         me = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -187,14 +195,15 @@ class Zygote:
         return {"pid": pid}, fd
 
     def _shut_in(self, request: dict, fds: list[int], parent: int) -> None:
-        """Everything that holds the new process, in the order in which each step still has the right to do it."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        """Everything that holds the new process, in the order in which each step still has the right to do it.
+
+        What can be inherited was set in `begin`: every call here is made once for every test.
+        """
+        if self.handles_signals:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
         self.confine()
-        parked = [_dup_above(fd) for fd in fds]
-        for place, fd in enumerate(parked):
+        for place, fd in enumerate(fds):  # all of them lie above these places
             os.dup2(fd, place, inheritable=place < 3)
         if self.keep < 0:
             os.closerange(len(fds), 1 << 20)
@@ -202,20 +211,15 @@ class Zygote:
             os.closerange(len(fds), self.keep)
             os.closerange(self.keep + 1, 1 << 20)
         os.chdir(request["scratch"] or "/")
-        os.umask(0o022)
-        for name, value in request["limits"]:
-            which = getattr(resource, name)
-            hard = resource.getrlimit(which)[1]
-            if hard != resource.RLIM_INFINITY:
-                value = min(value, hard)
-            resource.setrlimit(which, (value, value))
-        if request["uid"] is not None:
+        set_limits(request["limits"])
+        uid = request["uid"]
+        if uid is None:
+            drop_capabilities()
+        else:
             os.setgroups([])
-            os.setresgid(request["uid"], request["uid"], request["uid"])
-            os.setresuid(request["uid"], request["uid"], request["uid"])
-        drop_capabilities()
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        prctl(PR_SET_DUMPABLE, 0)
         if os.getppid() != parent:
             os._exit(97)
         self.seal()
@@ -269,10 +273,6 @@ class Zygote:
             self._reap_rest()
         except OSError:
             pass
-
-
-def _dup_above(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PARK)
 
 
 def _kill(pid: int) -> None:
@@ -331,11 +331,14 @@ def main() -> None:
     builtins.help = _sitebuiltins._Helper()  # type: ignore[attr-defined]
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         del os.environ[name]
+    # What is handed over for a new process has to lie above the places that it goes to.
+    while os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) < _PLACES:
+        pass
     sock = socket.socket(fileno=descriptor)
     zygote = Zygote(sock, keep, child, wire)
 
     try:
-        zygote.begin(sandbox_folder)
+        setup = zygote.begin(sandbox_folder)
     except (OSError, ImportError) as error:
         sock.send(wire.encode({"error": str(error)}))
         os._exit(1)
@@ -346,8 +349,9 @@ def main() -> None:
         zygote.end()
         os._exit(0)
 
-    signal.signal(signal.SIGTERM, orphaned)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not setup["confined"]:  # else there is nobody to kill but processes that die with this one
+        signal.signal(signal.SIGTERM, orphaned)
+        zygote.handles_signals = True
     with open("/proc/self/statm", encoding="ascii") as file:
         space = int(file.read().split()[0]) * resource.getpagesize()
     sock.send(wire.encode({"ready": space, "version": sys.version.split()[0]}))
