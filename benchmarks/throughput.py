@@ -28,23 +28,26 @@ from typing import Any
 
 import ray
 
-from actors.engine.protocol import EngineSettings, SamplingSettings
-from actors.rollout import RolloutSettings, RolloutWorker
-from buffer.actor import create as create_buffer
-from buffer.settings import BufferSettings
-from cluster import machine
-from cluster.actors import connect
-from cluster.chosen_problems import chosen_problems
-from cluster.config import Config, load_config
-from cluster.model_source import resolve
-from executor.errors import UserError
-from executor.judging import JudgeRequest
-from executor.languages.interpreter import find
-from executor.pool import ExecutorPool
-from executor.problem import CodeTest, Problem, StdioTest, Test
-from executor.settings import ExecutorSettings
-from executor.verdict import Outcome
-from executor.worker import start_worker
+# One of the files in this folder is called as a package of ours, and the folder comes first where this one is run.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from actors.engine.protocol import EngineSettings, SamplingSettings  # noqa: E402
+from actors.rollout import RolloutSettings, RolloutWorker  # noqa: E402
+from buffer.actor import create as create_buffer  # noqa: E402
+from buffer.settings import BufferSettings  # noqa: E402
+from cluster import machine  # noqa: E402
+from cluster.actors import connect  # noqa: E402
+from cluster.chosen_problems import chosen_problems  # noqa: E402
+from cluster.config import Config, load_config  # noqa: E402
+from cluster.model_source import resolve  # noqa: E402
+from executor.errors import UserError  # noqa: E402
+from executor.judging import JudgeRequest  # noqa: E402
+from executor.languages.interpreter import find  # noqa: E402
+from executor.pool import ExecutorPool  # noqa: E402
+from executor.problem import CodeTest, Problem, StdioTest, Test  # noqa: E402
+from executor.settings import ExecutorSettings  # noqa: E402
+from executor.verdict import Outcome  # noqa: E402
+from executor.worker import start_worker  # noqa: E402
 
 WAIT_S = 5.0
 LOOP_TIMEOUT_S = 3600.0

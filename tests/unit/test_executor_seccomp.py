@@ -42,7 +42,9 @@ def verdict(machine: str, scoped: bool, number: int, *arguments: int, architectu
 @pytest.mark.parametrize("machine", COLUMN)
 def test_every_call_fares_as_the_lists_say(machine: str, scoped: bool) -> None:
     denied = {
-        numbers[COLUMN[machine]]: ERRNO | error for error, calls in seccomp._DENIED.items() for numbers in calls.values()
+        numbers[COLUMN[machine]]: ERRNO | error
+        for error, calls in seccomp._DENIED.items()
+        for numbers in calls.values()
     }
     conditional = seccomp._ALLOWED_IF | seccomp._DENIED_IF | seccomp._SIGNALS
     special = {numbers[COLUMN[machine]] for numbers, _, _ in conditional.values()}
