@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import uuid
 from typing import Any
 
@@ -72,6 +73,10 @@ class MembershipActor:
     async def members(self) -> dict[str, str]:
         """The state of each worker by name."""
         return {member.name: member.state for member in self._membership.roster.members}
+
+    async def pid(self) -> int:
+        """The process id."""
+        return os.getpid()
 
     async def gauges(self) -> dict[str, float]:
         """Members by state, and the epoch."""

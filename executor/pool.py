@@ -103,6 +103,7 @@ class ExecutorPool:
         self._pending: dict[int, _Pending] = {}
         self._next = 0
         self._scheduled = False
+        self._closed = False
         self._none_open_since: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._latencies = Latencies()
@@ -130,6 +131,8 @@ class ExecutorPool:
         future = asyncio.get_running_loop().create_future()
         self._pending[ticket] = _Pending(request, future, self.longest_s(request), time.monotonic())
         self._dispatch.submit(ticket)
+        if self._closed:
+            self._give_up(ticket, "the pool is closed")
         self._schedule()
         try:
             return await future
@@ -163,7 +166,8 @@ class ExecutorPool:
         }
 
     async def close(self) -> None:
-        """End all waits; requests without a verdict end as infrastructure."""
+        """End all waits; requests without a verdict, now or later, end as infrastructure."""
+        self._closed = True
         for ticket in list(self._pending):
             self._give_up(ticket, "the pool is closed")
         tasks = list(self._tasks)
@@ -175,12 +179,14 @@ class ExecutorPool:
 
     def _schedule(self) -> None:
         """Place what waits when the callers of this moment have all been heard, so that they share calls."""
-        if not self._scheduled:
+        if not (self._scheduled or self._closed):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._place)
 
     def _place(self) -> None:
         self._scheduled = False
+        if self._closed:
+            return
         for ticket, name in self._dispatch.place():
             self._links[name].expect(ticket, self._pending[ticket].longest_s)
         for link in list(self._links.values()):

@@ -129,7 +129,7 @@ def test_what_is_not_adopted_takes_no_orders() -> None:
 def test_a_drain_says_what_would_do() -> None:
     membership = Membership("x")
     membership.adopt([Member("executor-0", "up", 0), Member("executor-1", "up", 1)], 0, 2)
-    with pytest.raises(UserError, match="'executor-7'.*executor-0, executor-1"):
+    with pytest.raises(UserError, match=r"'executor-7'.*executor-0, executor-1"):
         membership.drain("executor-7")
     with pytest.raises(UserError, match="leaves no executor worker"):
         membership.drain(2)
