@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from executor.judging import JudgeRequest
+from executor.large_problems import DistantRequest
 from executor.verdict import Verdict
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class Call:
     """The process of the worker that was talked to before, None at first: a restarted one knows nothing of us."""
     timeout_s: float
     """Answer after so long, with nothing if there is nothing."""
-    requests: list[tuple[int, JudgeRequest]] = field(default_factory=list)
+    requests: list[tuple[int, JudgeRequest | DistantRequest]] = field(default_factory=list)
     """New requests, each with its ticket."""
 
 

@@ -24,6 +24,7 @@ from executor.dispatch import Dispatch
 from executor.exchange import Answer, Call, pack, unpack
 from executor.judging import JudgeRequest
 from executor.languages.java import refuse
+from executor.large_problems import DistantRequest, ProblemSender
 from executor.latency import Latencies
 from executor.membership import Member, Roster
 from executor.settings import ExecutorSettings
@@ -106,6 +107,7 @@ class ExecutorPool:
         self._closed = False
         self._none_open_since: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sender = ProblemSender()
         self._latencies = Latencies()
         self._infrastructure = 0
         self.set_members(Member(name, "up", handle, settings.slots) for name, handle in workers.items())
@@ -205,11 +207,9 @@ class ExecutorPool:
     async def _call(self, link: _Link, session: str, batch: list[int]) -> None:
         from ray.exceptions import RayActorError, RayError
 
-        requests = [(ticket, self._pending[ticket].request) for ticket in batch if ticket in self._pending]
-        self._settle(link, set(batch).difference(ticket for ticket, _ in requests))
         try:
-            call = pack(Call(session, link.process, _POLL_S, requests))
-            answer = unpack(Answer, await link.handle.exchange.remote(call))
+            data, references = self._pack(link, session, batch)
+            answer = unpack(Answer, await link.handle.exchange.remote(data, *references))
         except RayActorError as error:
             self._lose(link, session, f"the executor worker died: {type(error).__name__}")
             return
@@ -236,11 +236,19 @@ class ExecutorPool:
         if answer.refused:
             self._dispatch.refused(link.name, answer.refused)
 
-    def _settle(self, link: _Link, tickets: Iterable[int]) -> None:
-        """These were given up before they were sent."""
-        for ticket in tickets:
-            link.settle(ticket)
-            self._dispatch.answered(link.name, ticket)
+    def _pack(self, link: _Link, session: str, batch: list[int]) -> tuple[bytes, list[dict[str, Any]]]:
+        """The arguments of a call: the second only where there are large problems, since it takes Ray's slow pickler."""
+        requests: list[tuple[int, JudgeRequest | DistantRequest]] = []
+        references: dict[str, Any] = {}
+        for ticket in batch:
+            if ticket in self._pending:
+                request, needed = self._sender.prepare(self._pending[ticket].request)
+                requests.append((ticket, request))
+                references |= needed
+            else:  # nobody waits for it any more, and it was not sent
+                link.settle(ticket)
+                self._dispatch.answered(link.name, ticket)
+        return pack(Call(session, link.process, _POLL_S, requests)), [references] if references else []
 
     def _end(self, ticket: int, verdict: Verdict) -> None:
         pending = self._pending.pop(ticket)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from executor.exchange import Answer, Call, pack, unpack
 from executor.judging import Judge, JudgeRequest
+from executor.large_problems import ProblemReceiver
 from executor.settings import ExecutorSettings
 from executor.verdict import Outcome, Verdict, infrastructure
 
@@ -74,6 +75,7 @@ class ExecutorWorker:
         self._process = uuid.uuid4().hex
         self._judge: Judging = (open_judge or Judge)(settings)
         self._threads = ThreadPoolExecutor(settings.slots, thread_name_prefix="cupel-slot")
+        self._problems = ProblemReceiver()
         self._lock = threading.Lock()
         self._finished = threading.Condition(self._lock)
         self._mailboxes: dict[str, _Mailbox] = {}
@@ -83,11 +85,15 @@ class ExecutorWorker:
         # Half of what a client may have here: the other half keeps the slots busy meanwhile.
         self._enough = max(1, IN_FLIGHT_PER_SLOT * settings.slots // 2)
 
-    def exchange(self, data: bytes) -> bytes:
-        """Take the requests of a Call; an Answer with what is done, as soon as that is something or the call's time is up."""
+    def exchange(self, data: bytes, references: dict[str, Any] | None = None) -> bytes:
+        """Take the requests of a Call; an Answer with what is done, as soon as that is something or the call's time is up.
+
+        `references` are those of the large problems among them.
+        """
         call = unpack(Call, data)
         if call.process not in (None, self._process):
             return pack(Answer(self._process, known=False))
+        requests = [(ticket, self._problems.resolve(request, references or {})) for ticket, request in call.requests]
         with self._lock:
             mailbox = self._mailboxes.get(call.session)
             if mailbox is None:
@@ -97,7 +103,7 @@ class ExecutorWorker:
             mailbox.changed.notify_all()  # ends an older call
             refused = [ticket for ticket, _ in call.requests] if self._draining else []
             if not self._draining:
-                for ticket, request in call.requests:
+                for ticket, request in requests:
                     mailbox.unfinished += 1
                     self._threads.submit(self._run, mailbox, ticket, request)
             if not refused:

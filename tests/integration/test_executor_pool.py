@@ -16,6 +16,7 @@ import pytest
 
 from executor.errors import UserError
 from executor.judging import JudgeRequest
+from executor.large_problems import DistantRequest, ProblemReceiver, ProblemSender
 from executor.latency import summary
 from executor.pool import ExecutorPool
 from executor.problem import FunctionTest, Problem, StdioTest
@@ -442,3 +443,55 @@ def test_nothing_outlives_the_owner(ray: Any) -> None:
     while any(alive(pid) or children(pid) for pid in pids):
         assert time.monotonic() < deadline, "an actor outlives its owner"
         time.sleep(0.05)
+
+
+def large(i: int) -> Problem:
+    text = f"{i}\n" + "x" * (1 << 18)
+    return Problem(id=f"p{i}", prompt="?", kind="stdio", public_tests=[StdioTest(input=text, output=f"{i}\n")])
+
+
+def test_large_problems_travel_beside_the_requests(ray: Any) -> None:
+    """Verdicts are right for large and small problems in one stream, also from a worker that was killed meanwhile."""
+    settings = ExecutorSettings(slots=1)
+    workers = start(2, settings)
+    pid = ray.get(workers["w0"].ping.remote())["pid"]
+
+    async def run() -> None:
+        pool = ExecutorPool(workers, settings)
+        problems = [large(i) if i % 2 else add(i) for i in range(4)]
+        tasks = [
+            asyncio.create_task(pool.judge(JudgeRequest(problems[i % 4], "print(input())", index=i)))
+            for i in range(120)
+        ]
+        await asyncio.sleep(0.2)
+        os.kill(pid, signal.SIGKILL)
+        verdicts = await asyncio.gather(*tasks)
+        assert [(v.index, v.problem_id, v.outcome) for v in verdicts] == [
+            (i, f"p{i % 4}", Outcome.PASS) for i in range(120)
+        ]
+        await pool.close()
+
+    asyncio.run(run())
+    stop(ray, workers)
+
+
+def test_a_large_problem_is_put_and_fetched_once(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, receiver = ProblemSender(), ProblemReceiver()
+    small, first, second = add(0), large(1), large(2)
+    assert sender.prepare(JudgeRequest(small, "a")) == (JudgeRequest(small, "a"), {})
+    request, references = sender.prepare(JudgeRequest(first, "a", index=3))
+    assert isinstance(request, DistantRequest) and list(references) == [request.digest]
+    assert sender.prepare(JudgeRequest(first, "b"))[1] == references, "it was put twice"
+    assert receiver.resolve(request, references) == JudgeRequest(first, "a", index=3)
+    nothing = {request.digest: None}  # what is held is not fetched
+    assert receiver.resolve(request, nothing) == JudgeRequest(first, "a", index=3)
+
+    monkeypatch.setattr("executor.large_problems.CLIENT_BYTES", 1 << 18)
+    monkeypatch.setattr("executor.large_problems.WORKER_BYTES", 1 << 18)
+    other, others = sender.prepare(JudgeRequest(second, "a"))
+    assert receiver.resolve(other, others) == JudgeRequest(second, "a")
+    again = sender.prepare(JudgeRequest(first, "a", index=3))
+    assert again[0] == request and again[1] != references, (
+        "what does not fit is let go, and put again when it is needed"
+    )
+    assert receiver.resolve(*again) == JudgeRequest(first, "a", index=3)
