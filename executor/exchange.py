@@ -6,6 +6,7 @@ They are pickled here and travel as bytes: Ray's own pickler takes 15 times as l
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ class Call:
     """The process of the worker that was talked to before, None at first: a restarted one knows nothing of us."""
     timeout_s: float
     """Answer after so long, with nothing if there is nothing."""
-    requests: list[tuple[int, JudgeRequest | DistantRequest]] = field(default_factory=list)
+    requests: Sequence[tuple[int, JudgeRequest | DistantRequest]] = ()
     """New requests, each with its ticket."""
 
 

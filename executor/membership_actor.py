@@ -17,11 +17,11 @@ from typing import Any
 from executor.membership import Member, Membership, Roster
 
 MAX_CONCURRENCY = 1000  # polls at a time, one of each client
-PING_S = 10.0  # a ping's deadline
+PING_S = 10.0  # a ping's deadline; three that pass and the process is taken for hung
 DRAIN_POLL_S = 10.0  # a draining worker tells at least so often that it is not done
 _EVERY_S = 1.0  # between the pings of a worker that is up
 _AGAIN_S = 0.2  # between those of one that is not
-_MISSED = 3  # so many pings without an answer and the process is taken for hung
+_MISSED = 3
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 class MembershipActor:
     """One event loop: the state machine, a task for each worker, and polls."""
 
-    def __init__(self) -> None:
+    def __init__(self, ping_s: float = PING_S) -> None:
+        self._ping_s = ping_s
         self._membership = Membership(uuid.uuid4().hex)
         self._changed = asyncio.Condition()
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -102,10 +103,10 @@ class MembershipActor:
             epoch = self._membership.epoch
             try:
                 if member.state == "draining":
-                    if await _within(handle.drain.remote(DRAIN_POLL_S), DRAIN_POLL_S + PING_S):
+                    if await _within(handle.drain.remote(DRAIN_POLL_S), DRAIN_POLL_S + self._ping_s):
                         self._membership.removed(name)
                 else:
-                    answer = await _within(handle.ping.remote(), PING_S)
+                    answer = await _within(handle.ping.remote(), self._ping_s)
                     self._membership.answered(name, answer["slots"])
                 missed = ended = 0
             except TimeoutError:
@@ -152,7 +153,7 @@ def _line(error: Exception) -> str:
     return (lines[-1].strip() if lines else type(error).__name__)[:300]
 
 
-def start_membership(name: str | None = None, namespace: str | None = None) -> Any:
+def start_membership(name: str | None = None, namespace: str | None = None, ping_s: float = PING_S) -> Any:
     """Start it as a Ray actor that the caller's process owns and Ray restarts without end, under `name` if there is one."""
     import ray
 
@@ -165,4 +166,4 @@ def start_membership(name: str | None = None, namespace: str | None = None) -> A
     if name is not None:
         options |= {"name": name, "namespace": namespace}
     actor: Any = ray.remote(MembershipActor)
-    return actor.options(**options).remote()
+    return actor.options(**options).remote(ping_s)

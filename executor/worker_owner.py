@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from executor.membership import Member, Roster
-from executor.membership_actor import start_membership
+from executor.membership_actor import PING_S, start_membership
 from executor.settings import ExecutorSettings
 from executor.worker import start_worker
 
@@ -38,6 +38,7 @@ class WorkerOwner:
         *,
         name: str | None = None,
         namespace: str | None = None,
+        ping_s: float = PING_S,
         start: Callable[[ExecutorSettings], Any] = start_worker,
     ) -> None:
         """Start the membership actor, as `name` if there is one, and so many workers."""
@@ -47,7 +48,7 @@ class WorkerOwner:
         self._handles = {f"executor-{i}": start(settings) for i in range(number)}
         self._roster = Roster("", 0, tuple(Member(name, handle=handle) for name, handle in self._handles.items()))
         self._started = number
-        self.membership = start_membership(name, namespace)
+        self.membership = start_membership(name, namespace, ping_s)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="cupel-worker-owner", daemon=True)
         self._thread.start()
@@ -59,6 +60,7 @@ class WorkerOwner:
             return dict(self._handles)
 
     def _follow(self) -> None:
+        import ray
         from ray.exceptions import RayError
 
         since: tuple[str, int] | None = None
@@ -73,15 +75,14 @@ class WorkerOwner:
                     self._ask(self.membership.adopt.remote(known, self._roster.epoch, self._started), _ANSWER_S)
                 else:
                     self._apply(roster)
-            except RayError as error:
-                if self._closed.wait(_AGAIN_S):
+            except Exception as error:  # whatever it is, workers must still be started and ended
+                if self._closed.wait(_AGAIN_S) or not ray.is_initialized():
                     return
-                _log.info("the membership of executor workers does not answer (%s)", type(error).__name__)
+                known = isinstance(error, RayError)
+                _log.log(
+                    logging.INFO if known else logging.ERROR, "the executors' membership: %s", error, exc_info=not known
+                )
                 since = None
-            except Exception:  # Ray was shut down under us, or a defect: say so unless this is the end
-                if not self._closed.wait(_AGAIN_S):
-                    _log.exception("following the roster of executor workers ended")
-                return
 
     def _ask(self, reference: Any, timeout_s: float) -> Any:
         import ray

@@ -57,9 +57,9 @@ def stop(ray: Any, workers: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def owned(number: int, settings: ExecutorSettings) -> Iterator[WorkerOwner]:
+def owned(number: int, settings: ExecutorSettings, **options: Any) -> Iterator[WorkerOwner]:
     """Workers with a membership actor."""
-    owner = WorkerOwner(settings, number)
+    owner = WorkerOwner(settings, number, **options)
     try:
         yield owner
     finally:
@@ -323,6 +323,31 @@ def test_a_killed_worker_comes_back_as_a_member(ray: Any) -> None:
         await pool.close()
 
     with owned(2, settings) as owner:
+        asyncio.run(run(owner))
+
+
+def test_a_hung_worker_is_found_and_ended(ray: Any) -> None:
+    """Its process is stopped, so no connection breaks: only the pings tell."""
+    settings = ExecutorSettings(slots=1)
+
+    async def run(owner: WorkerOwner) -> None:
+        await ready(owner, 2)
+        pid = (await owner.workers["executor-0"].ping.remote())["pid"]
+        pool = ExecutorPool(owner.workers, settings, owner.membership)
+        os.kill(pid, signal.SIGSTOP)
+        verdicts = await asyncio.gather(
+            *(pool.judge(JudgeRequest(add(i), "print(input())", index=i)) for i in range(60))
+        )
+        assert [(v.index, v.outcome) for v in verdicts] == [(i, Outcome.PASS) for i in range(60)]
+        assert 0 < pool.gauges()["executor_moved"] <= IN_FLIGHT_PER_SLOT
+
+        async def replaced() -> bool:
+            return not alive(pid) and await states(owner) == ["up", "up"]
+
+        await until(replaced, "the hung worker is not replaced")
+        await pool.close()
+
+    with owned(2, settings, ping_s=1.0) as owner:
         asyncio.run(run(owner))
 
 
