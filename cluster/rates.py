@@ -36,9 +36,11 @@ class Rates:
 
     async def read(self) -> tuple[dict[str, float], dict[str, str]]:
         """Metrics for a step's line, and what each part does, for people."""
-        rollouts, executors, buffers = await asyncio.gather(
+        owner = self._house.owner
+        rollouts, executors, memberships, buffers = await asyncio.gather(
             gauges(self._house.rollouts),
             gauges(list(self._house.executors.values())),
+            gauges([owner.membership] if owner is not None else []),
             gauges([self._house.buffer]),
         )
         buffer = buffers[0] if buffers else {}
@@ -66,6 +68,7 @@ class Rates:
             "executor_slots": workers["slots"],
             "executor_failures": workers["infrastructure_failures"] + clients["executor_moved"],
             **latency,
+            **{f"executor_{name}": answer[name] for answer in memberships for name in ("workers_up", "workers_lost")},
             "infrastructure": clients["infrastructure"],
             "buffer_ready": float(buffer.get("ready", 0.0)),
             "buffer_outstanding": float(buffer.get("outstanding", 0.0)),

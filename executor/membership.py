@@ -101,12 +101,12 @@ class Membership:
         if member is not None and member.handle is None:
             self._change(replace(member, handle=handle))
 
-    def answered(self, name: str, slots: int) -> None:
-        """It lives."""
+    def answered(self, name: str, slots: int, draining: bool = False) -> None:
+        """It lives; `draining` if it says that it was told to drain, which an earlier membership actor may have done."""
         member = self._members.get(name)
         if member is None:
             return
-        state: State = "draining" if member.state == "draining" else "up"
+        state: State = "draining" if draining or member.state == "draining" else "up"
         self._change(replace(member, state=state, slots=slots))
 
     def silent(self, name: str) -> None:

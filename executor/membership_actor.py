@@ -22,6 +22,7 @@ DRAIN_POLL_S = 10.0  # a draining worker tells at least so often that it is not 
 _EVERY_S = 1.0  # between the pings of a worker that is up
 _AGAIN_S = 0.2  # between those of one that is not
 _MISSED = 3
+_LONGEST_PAUSE_S = 60.0  # before a worker takes the place of one that could not start
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class MembershipActor:
 
     def __init__(self, ping_s: float = PING_S) -> None:
         self._ping_s = ping_s
+        self._failed_starts = 0  # one after another
         self._membership = Membership(uuid.uuid4().hex)
         self._changed = asyncio.Condition()
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -107,7 +109,8 @@ class MembershipActor:
                         self._membership.removed(name)
                 else:
                     answer = await _within(handle.ping.remote(), self._ping_s)
-                    self._membership.answered(name, answer["slots"])
+                    self._membership.answered(name, answer["slots"], answer["draining"])
+                    self._failed_starts = 0
                 missed = ended = 0
             except TimeoutError:
                 missed += 1
@@ -120,6 +123,9 @@ class MembershipActor:
                 # Said once, it may be of the process that is being replaced; said twice running, it is for good.
                 ended = ended + 1 if isinstance(error, ActorDiedError) else 0
                 if ended >= 2:
+                    if member.state == "starting":  # its successor will hardly do better
+                        self._failed_starts += 1
+                        await asyncio.sleep(min(_LONGEST_PAUSE_S, 2.0**self._failed_starts))
                     successor = self._membership.died(name)
                     _log.warning("executor worker %s ended (%s); in its place: %s", name, _line(error), successor)
                 else:

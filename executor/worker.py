@@ -181,8 +181,13 @@ class ExecutorWorker:
         return gauges
 
     def ping(self) -> dict[str, Any]:
-        """Who answers: process id, slots and level of isolation."""
-        return {"pid": os.getpid(), "slots": self._settings.slots, "level": self._judge.level}
+        """Who answers: process id, slots, level of isolation, and whether it is draining."""
+        return {
+            "pid": os.getpid(),
+            "slots": self._settings.slots,
+            "level": self._judge.level,
+            "draining": self._draining,
+        }
 
     def close(self) -> None:
         """End the sandboxes."""

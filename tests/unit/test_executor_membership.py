@@ -48,6 +48,15 @@ class Workers(RuleBasedStateMachine):
             assert after is not None and after.state == ("draining" if before.state == "draining" else "up")
 
     @rule(data=st.data())
+    def answered_that_it_drains(self, data: st.DataObject) -> None:
+        """Told by an earlier membership actor."""
+        name = some_name(data, self.seen)
+        if len(self.working()) > 1 or name not in self.working():
+            self.membership.answered(name, 1, draining=True)
+            after = self.membership.get(name)
+            assert after is None or after.state == "draining"
+
+    @rule(data=st.data())
     def silent(self, data: st.DataObject) -> None:
         name = some_name(data, self.seen)
         self.membership.silent(name)

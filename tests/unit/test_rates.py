@@ -53,6 +53,7 @@ async def test_counters_become_rates_and_levels_are_summed() -> None:
     house: Any = SimpleNamespace(
         rollouts=[Actor(client(100, 0.5)), Actor(client(50, 0.5))],
         executors={"a": Actor(worker(4, 2)), "b": Actor(worker(6, 0)), "dead": Actor(None)},
+        owner=SimpleNamespace(membership=Actor({"workers_up": 2.0, "workers_lost": 1.0, "workers_draining": 0.0})),
         buffer=Actor({"ready": 3.0}),
     )
     rates = Rates(house)
@@ -66,6 +67,8 @@ async def test_counters_become_rates_and_levels_are_summed() -> None:
     assert first["executions_per_second_pass"] == pytest.approx(5 * first["executions_per_second_failure"])
     assert first["executions_per_second_timeout"] == 0 and doing["executor"] == "6 being judged"
 
+    assert first["executor_workers_up"] == 2 and first["executor_workers_lost"] == 1
+
     # One client has three more verdicts, slow ones; one worker has judged, the other was replaced and counts from 0.
     house.rollouts[0].values = client(100, 0.5, 8.0, 8.0, 8.0)
     house.executors["a"].values, house.executors["b"].values = worker(4, 2), worker(5, 1)
@@ -73,5 +76,7 @@ async def test_counters_become_rates_and_levels_are_summed() -> None:
     assert second["executor_latency_seconds"] == 8.0 and 8.0 <= second["executor_latency_p95_seconds"] < BOUNDS[-1]
     assert second["tokens_per_second"] == 0 and second["executions_per_second_pass"] == 0
     assert second["executions_per_second_failure"] > 0
+    house.owner.membership.values = None
     third, _ = await rates.read()
+    assert "executor_workers_up" not in third, "what nobody told is not 0"
     assert "executor_latency_seconds" not in third, "nothing was judged since"
