@@ -2,7 +2,8 @@
 
 Invariants: a request is in one place (waiting, in flight at one worker, ended) and ends exactly once; a worker that is
 not open gets nothing; a worker never holds more than `per_slot` requests a slot; a request that a worker lost goes back
-to the front of the queue, `tries` times at most. What a worker refused was not tried.
+to the front of the queue, `tries` times at most; so does one that a worker could not judge, and only others get it as
+long as there are others. What a worker refused was not tried.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ class Dispatch:
         self._chance = chance or random.Random()
         self._workers: dict[str, _Worker] = {}
         self._waiting: OrderedDict[int, None] = OrderedDict()
-        self._lost: dict[int, int] = {}  # how often each request that has not ended was lost
+        self._lost: dict[int, int] = {}  # how often each request that has not ended was tried in vain
+        self._failed_at: dict[int, set[str]] = {}  # the workers that could not judge it
         self.moved = 0
-        """Requests that a lost worker had and that went back to the queue, in all."""
+        """Requests that were tried in vain and went back to the queue, in all."""
 
     @property
     def queue(self) -> list[int]:
@@ -82,14 +84,24 @@ class Dispatch:
         """Take requests from the queue as long as there is room: each goes to the less loaded of two workers chosen at random."""
         placed: list[tuple[int, str]] = []
         free = [name for name, worker in self._workers.items() if self._has_room(worker)]
-        while self._waiting and free:
-            name = min(self._chance.sample(free, min(2, len(free))), key=self._load)
-            ticket, _ = self._waiting.popitem(last=False)
+        for ticket in list(self._waiting) if free else ():
+            names = free
+            if ticket in self._failed_at and self._is_elsewhere(self._failed_at[ticket]):
+                names = [name for name in free if name not in self._failed_at[ticket]]
+                if not names:
+                    continue  # it waits for one of the others
+            name = min(self._chance.sample(names, min(2, len(names))), key=self._load)
+            del self._waiting[ticket]
             self._workers[name].tickets.add(ticket)
             placed.append((ticket, name))
             if not self._has_room(self._workers[name]):
                 free.remove(name)
+                if not free:
+                    break
         return placed
+
+    def _is_elsewhere(self, names: set[str]) -> bool:
+        return any(worker.open for name, worker in self._workers.items() if name not in names)
 
     def _has_room(self, worker: _Worker) -> bool:
         return worker.open and len(worker.tickets) < self._per_slot * worker.slots
@@ -99,9 +111,20 @@ class Dispatch:
 
     def answered(self, name: str, ticket: int) -> bool:
         """Whether this answer ends its request; one that the worker is not asked for any more does not."""
-        if not self._take_back(name, ticket):
+        return self._take_back(name, ticket) and self._end(ticket)
+
+    def failed(self, name: str, ticket: int) -> bool:
+        """Whether it ends a request that this worker could not judge it; if not, another one is to try."""
+        if not self._take_back(name, ticket) or ticket not in self._lost:
             return False
-        return self._lost.pop(ticket, None) is not None
+        self._lost[ticket] += 1
+        failed_at = self._failed_at.setdefault(ticket, set())
+        failed_at.add(name)
+        if self._lost[ticket] >= self._tries or not self._is_elsewhere(failed_at):
+            return self._end(ticket)
+        self.moved += 1
+        self._put_back([ticket])
+        return False
 
     def refused(self, name: str, tickets: Iterable[int]) -> None:
         """The worker takes no more: it is closed, and its requests go to the front."""
@@ -121,13 +144,17 @@ class Dispatch:
         self.moved += len(back)
         self._put_back(back)
         for ticket in given_up:
-            del self._lost[ticket]
+            self._end(ticket)
         return given_up
 
     def end(self, ticket: int) -> None:
         """The request ends without an answer, wherever it is; a worker that has it keeps a place taken until it answers."""
-        self._lost.pop(ticket, None)
+        self._end(ticket)
         self._waiting.pop(ticket, None)
+
+    def _end(self, ticket: int) -> bool:
+        self._failed_at.pop(ticket, None)
+        return self._lost.pop(ticket, None) is not None
 
     def _take_back(self, name: str, ticket: int) -> bool:
         worker = self._workers.get(name)

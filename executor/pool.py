@@ -229,7 +229,9 @@ class ExecutorPool:
         link.process = answer.process
         for ticket, verdict in answer.verdicts:
             link.settle(ticket)
-            if self._dispatch.answered(link.name, ticket):
+            # Another worker, perhaps on another machine, may have what this one lacks.
+            ends = self._dispatch.failed if verdict.outcome is Outcome.INFRASTRUCTURE else self._dispatch.answered
+            if ends(link.name, ticket):
                 self._end(ticket, verdict)
         for ticket in answer.refused:
             link.settle(ticket)

@@ -21,8 +21,8 @@ from executor.latency import summary
 from executor.pool import ExecutorPool
 from executor.problem import FunctionTest, Problem, StdioTest
 from executor.settings import ExecutorSettings
-from executor.verdict import Outcome
-from executor.worker import IN_FLIGHT_PER_SLOT, start_worker
+from executor.verdict import Outcome, Verdict, infrastructure
+from executor.worker import IN_FLIGHT_PER_SLOT, ExecutorWorker, start_worker
 from executor.worker_owner import WorkerOwner
 
 pytestmark = pytest.mark.timeout(120)
@@ -468,6 +468,42 @@ def test_nothing_outlives_the_owner(ray: Any) -> None:
     while any(alive(pid) or children(pid) for pid in pids):
         assert time.monotonic() < deadline, "an actor outlives its owner"
         time.sleep(0.05)
+
+
+def test_what_a_broken_worker_cannot_judge_is_judged_elsewhere(ray: Any) -> None:
+    class BrokenWorker(ExecutorWorker):
+        """Its sandboxes break each time."""
+
+        def __init__(self, settings: ExecutorSettings) -> None:
+            super().__init__(settings)
+            self._judge = self  # type: ignore[assignment]
+
+        level, busy_slots, infrastructure_failures = "none", 0, 0
+
+        def judge(self, request: JudgeRequest) -> Verdict:
+            return infrastructure(request.problem.id, 1, "the disk is full", request.index)
+
+        def close(self) -> None:
+            """Nothing to end."""
+
+    settings = ExecutorSettings(slots=1)
+    workers = {"broken": start_worker(settings, BrokenWorker), **start(1, settings)}
+    ray.get([worker.ping.remote() for worker in workers.values()])
+
+    async def run() -> None:
+        pool = ExecutorPool(workers, settings)
+        verdicts = await asyncio.gather(
+            *(pool.judge(JudgeRequest(add(i), "print(input())", index=i)) for i in range(30))
+        )
+        assert [(v.index, v.outcome) for v in verdicts] == [(i, Outcome.PASS) for i in range(30)]
+        assert pool.gauges()["executor_moved"] > 0 and pool.gauges()["executor_infrastructure"] == 0
+        ray.kill(workers["w0"])
+        verdict = await pool.judge(JudgeRequest(add(1), "print(input())"))
+        assert verdict.outcome is Outcome.INFRASTRUCTURE and verdict.tests[0].message
+        await pool.close()
+
+    asyncio.run(run())
+    stop(ray, workers)
 
 
 def large(i: int) -> Problem:

@@ -27,6 +27,7 @@ class Client(RuleBasedStateMachine):
         self.waiting: list[int] = []
         self.ended: list[int] = []
         self.losses: dict[int, int] = {}
+        self.failed_at: dict[int, set[str]] = {}
         self.next = 0
 
     @rule(slots=st.dictionaries(st.sampled_from(NAMES), st.integers(1, 3)))
@@ -55,15 +56,20 @@ class Client(RuleBasedStateMachine):
     def place(self) -> None:
         before = {name: len(tickets) for name, tickets in self.at.items()}
         placed = self.dispatch.place()
-        assert [ticket for ticket, _ in placed] == self.waiting[: len(placed)]
-        self.waiting = self.waiting[len(placed) :]
+        tickets = [ticket for ticket, _ in placed]
+        assert tickets == [ticket for ticket in self.waiting if ticket in tickets], "first come, first served"
+        self.waiting = [ticket for ticket in self.waiting if ticket not in tickets]
         for ticket, name in placed:
-            assert name in self.slots and name not in self.closed
+            assert name in self.may_have(ticket)
             self.at.setdefault(name, set()).add(ticket)
         for name in {name for _, name in placed}:
             assert before.get(name, 0) < len(self.at[name]) <= PER_SLOT * self.slots[name]
-        room = [n for n in self.slots if n not in self.closed and len(self.at.get(n, ())) < PER_SLOT * self.slots[n]]
-        assert not (self.waiting and room), "a request waits though there is room"
+        room = {n for n in self.slots if len(self.at.get(n, ())) < PER_SLOT * self.slots[n]}
+        assert not any(room & self.may_have(ticket) for ticket in self.waiting), "a request waits though there is room"
+
+    def may_have(self, ticket: int) -> set[str]:
+        is_open = set(self.slots) - self.closed
+        return is_open - self.failed_at.get(ticket, set()) or is_open
 
     @precondition(lambda self: any(self.at.values()))
     @rule(data=st.data())
@@ -74,6 +80,26 @@ class Client(RuleBasedStateMachine):
         assert not self.dispatch.answered(name, ticket), "an answer counts once"
         self.at[name].discard(ticket)
         self.finish([ticket])
+
+    @precondition(lambda self: any(self.at.values()))
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(n for n in self.at if self.at[n])))
+        ticket = data.draw(st.sampled_from(sorted(self.at[name])))
+        waited_for = ticket in self.losses
+        ends = self.dispatch.failed(name, ticket)
+        assert not self.dispatch.failed(name, ticket), "a failure counts once"
+        self.at[name].discard(ticket)
+        if waited_for:
+            self.losses[ticket] += 1
+            self.failed_at.setdefault(ticket, set()).add(name)
+            others = set(self.slots) - self.closed - self.failed_at[ticket]
+            assert ends == (self.losses[ticket] >= self.tries or not others)
+            if ends:
+                self.finish([ticket])
+            else:
+                self.waiting.insert(0, ticket)
+        assert waited_for or not ends
 
     @rule(name=st.sampled_from(NAMES), ticket=st.integers(1, 60))
     def late_answer(self, name: str, ticket: int) -> None:
@@ -134,3 +160,20 @@ def test_the_less_loaded_of_two_gets_the_request() -> None:
         dispatch.submit(ticket)
     dispatch.place()
     assert (len(dispatch.tickets_of("small")), len(dispatch.tickets_of("large"))) == (3, 9)
+
+
+def test_what_one_worker_could_not_judge_another_tries() -> None:
+    for seed in range(20):
+        dispatch = Dispatch(per_slot=4, tries=3, chance=random.Random(seed))
+        dispatch.set_members({"a": 1, "b": 1, "c": 1})
+        dispatch.submit(1)
+        [(_, first)] = dispatch.place()
+        assert not dispatch.failed(first, 1)
+        for ticket in range(2, 14):
+            dispatch.submit(ticket)
+        placed = dict(dispatch.place())
+        second = placed[1]
+        assert second != first
+        for name in {"a", "b", "c"} - {second}:
+            dispatch.set_open(name, False)
+        assert dispatch.failed(second, 1) and 1 not in dispatch.queue, "there is nobody else to ask"
