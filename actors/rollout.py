@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +57,19 @@ class RolloutSettings:
 class RolloutWorker:
     """A Ray actor with one event loop; `run` lasts until the buffer is closed."""
 
-    def __init__(self, settings: RolloutSettings, problems: list[Problem], buffer: Any, executors: list[Any]) -> None:
+    def __init__(
+        self,
+        settings: RolloutSettings,
+        problems: list[Problem],
+        buffer: Any,
+        executors: Mapping[str, Any],
+        membership: Any = None,
+    ) -> None:
         self._settings = settings
         self._problems = {problem.id: problem for problem in problems}
         self._buffer = buffer
-        self._executors = executors
+        self._executors, self._membership = executors, membership
+        self._pool: ExecutorPool | None = None
         reward = load_reward(settings.algorithm)
         self._reward = reward.Reward(reward.Settings.model_validate(settings.reward))
         self._tokenizer = AutoTokenizer.from_pretrained(settings.engine.model_path, local_files_only=True)
@@ -86,7 +95,7 @@ class RolloutWorker:
         """Start the engine; returns its policy version. Raises EngineError if it does not start."""
         from actors.engine.vllm import start as start_engine
 
-        self._pool = ExecutorPool(self._executors, self._settings.executor)
+        self._pool = ExecutorPool(self._executors, self._settings.executor, self._membership)
         self._engine = await start_engine(self._settings.engine)
         return self._engine.policy_version
 
@@ -194,6 +203,8 @@ class RolloutWorker:
     async def _judge(self, problem: Problem, program: str | None, tests: str, index: int) -> Verdict:
         if program is None:
             return no_code(problem.id, len(_tests(problem, tests)), index)
+        if self._pool is None:
+            raise RuntimeError("start() has not been called")
         self._judging += 1
         try:
             return await self._pool.judge(JudgeRequest(problem=problem, program=program, tests=tests, index=index))  # type: ignore[arg-type]
@@ -234,6 +245,7 @@ class RolloutWorker:
         """Counters and levels for the metrics, and what the actor is waiting for."""
         return {
             **self.engine.gauges(),
+            **(self._pool.gauges() if self._pool is not None else {}),
             "groups": float(self._counts["groups"]),
             "infrastructure": float(self._counts["infrastructure"]),
             "groups_under_way": float(len(self._tasks)),
@@ -244,6 +256,9 @@ class RolloutWorker:
 
     async def stop(self) -> None:
         """End the engine's processes; the actor is of no use afterwards."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
         if self._engine is not None:
             await self._engine.shutdown()
             self._engine = None

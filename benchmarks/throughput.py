@@ -138,7 +138,7 @@ class BenchmarkWorker(RolloutWorker):
         return self.engine.gauges()["generated_tokens"] - before
 
 
-async def compare_tokens(config: Config, problems: list[Problem], executors: list[Any], rounds: int) -> float:
+async def compare_tokens(config: Config, problems: list[Problem], executors: dict[str, Any], rounds: int) -> float:
     """Print both rates and return their ratio."""
     worker = BenchmarkWorker(rollout_settings(config), problems, None, executors)
     await worker.start()
@@ -198,7 +198,7 @@ def executor_settings(config: Config) -> ExecutorSettings:
     return ExecutorSettings(**config.executor.model_dump(exclude={"workers"}))
 
 
-async def compare_executions(config: Config, problems: list[Problem], executors: list[Any], rounds: int) -> float:
+async def compare_executions(config: Config, problems: list[Problem], executors: dict[str, Any], rounds: int) -> float:
     """Print both rates and return their ratio. Raises UserError if a reference does not pass, or a subprocess fails."""
     usable = [p for p in problems if p.references and not any(isinstance(t, CodeTest) for t in tests_of(p))]
     if not usable:
@@ -261,8 +261,8 @@ def run_one(interpreter: Path, problem: Problem, test: Test) -> None:
 
 async def compare(config: Config, problems: list[Problem], rounds: int) -> None:
     """Both comparisons with the same executor workers."""
-    executors = [start_worker(executor_settings(config), num_cpus=0) for _ in range(config.executor.workers)]
-    await asyncio.gather(*(executor.ping.remote() for executor in executors))
+    executors = {f"executor-{i}": start_worker(executor_settings(config)) for i in range(config.executor.workers)}
+    await asyncio.gather(*(executor.ping.remote() for executor in executors.values()))
     await compare_executions(config, problems, executors, rounds)
     await compare_tokens(config, problems, executors, rounds)
 

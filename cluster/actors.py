@@ -1,7 +1,7 @@
 """The actors of a run: made here from the configuration, started, replaced and ended here.
 
-Invariants: every actor is owned by the controller's process, so none outlives it; executor workers restart by themselves, a rollout actor is replaced
-by `start_rollout`, the learner and the buffer are not replaced (their state is in the checkpoint).
+Invariants: every actor is owned by the controller's process, so none outlives it; executor workers restart by themselves and come and go as their
+membership actor says, a rollout actor is replaced by `start_rollout`, the learner and the buffer are not replaced (their state is in the checkpoint).
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from cluster.placement import Placement, engine_threads, plan
 from executor.errors import UserError
 from executor.problem import Problem
 from executor.settings import ExecutorSettings
-from executor.worker import start_worker
+from executor.worker_owner import WorkerOwner
 from learner.host_memory import ENVIRONMENT as LEARNER_ENVIRONMENT
 from learner.losses.base import load as load_loss
 from learner.worker import Learner, LearnerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
+MEMBERSHIP = "executors"  # the name of the membership actor in the run's namespace
 
 
 def connect(config: Config) -> None:
@@ -66,6 +67,11 @@ def connect(config: Config) -> None:
         raise UserError(f"{where}: {reason[0][:300]}") from error
 
 
+def namespace(run_folder: Path) -> str:
+    """The Ray namespace of a run's named actors."""
+    return f"cupel:{run_folder.resolve()}"
+
+
 @dataclass
 class House:
     """Handles of every actor of a run."""
@@ -74,7 +80,7 @@ class House:
     model: Path
     problems: list[Problem]
     run_folder: Path
-    executors: list[Any] = field(default_factory=list)
+    owner: WorkerOwner | None = None
     rollouts: list[Any] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)  # under which each rollout actor holds its tickets
     buffer: Any = None
@@ -86,8 +92,9 @@ class House:
         """Create all actors; they start side by side."""
         config = self.config
         self.placement = plan(int(ray.cluster_resources().get("GPU", 0)), config.rollout.actors)
-        executor_settings = self.executor_settings()
-        self.executors = [start_worker(executor_settings, num_cpus=0) for _ in range(config.executor.workers)]
+        self.owner = WorkerOwner(
+            self.executor_settings(), config.executor.workers, name=MEMBERSHIP, namespace=namespace(self.run_folder)
+        )
         self.buffer = create_buffer(
             BufferSettings(
                 groups_per_step=config.learner.groups_per_step,
@@ -111,13 +118,23 @@ class House:
         )
         self.rollouts = [self.start_rollout(index, policy_version) for index in range(config.rollout.actors)]
 
+    @property
+    def executors(self) -> dict[str, Any]:
+        """The executor workers that run now, by name."""
+        return self.owner.workers if self.owner is not None else {}
+
+    def close(self) -> None:
+        """End the executor workers."""
+        if self.owner is not None:
+            self.owner.close()
+
     def role_of(self, actor_id: str | None) -> str:
         """What the actor of that id is called, for people."""
         roles = {
             "learner": [self.learner],
             "buffer": [self.buffer],
             "rollout actor": self.rollouts,
-            "executor": self.executors,
+            "executor": list(self.executors.values()),
         }
         for role, handles in roles.items():
             if any(handle is not None and handle._actor_id.hex() == actor_id for handle in handles):
@@ -131,6 +148,7 @@ class House:
     def start_rollout(self, index: int, policy_version: int) -> Any:
         """Create rollout actor `index`; its engine starts with its `start` method."""
         config = self.config
+        assert self.owner is not None
         self._started_rollouts += 1
         name = self.names[index] = f"rollout-{index}-{self._started_rollouts}"
         loss = load_loss(config.algorithm.name)
@@ -170,7 +188,7 @@ class House:
                 max_concurrency=64,
                 runtime_env=_environment(engine_threads(self.config.engine.threads)),
             )
-            .remote(settings, self.problems, self.buffer, self.executors)
+            .remote(settings, self.problems, self.buffer, self.executors, self.owner.membership)
         )
 
     def end_rollout(self, actor: Any) -> None:

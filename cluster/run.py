@@ -169,7 +169,7 @@ class Controller:
         starting = self._rollouts.starting(self._version)
         starting["learner"] = self._house.learner.ready.remote()
         starting["buffer"] = self._house.buffer.gauges.remote()
-        starting |= {f"executor {i}": actor.ping.remote() for i, actor in enumerate(self._house.executors)}
+        starting |= {name: actor.ping.remote() for name, actor in self._house.executors.items()}
         await self._waiting.all(starting, self._config.engine.start_timeout_s)
         if self._buffer_state is not None:
             await self._ask_buffer("load", self._buffer_state)
@@ -390,6 +390,7 @@ class Controller:
         for future in [*futures, *tasks]:
             if future.done() and not future.cancelled():
                 future.exception()
+        house.close()
         ray.shutdown()
 
     def _say(self, text: str) -> None:
