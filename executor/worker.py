@@ -35,7 +35,11 @@ _SILENT_S = 60.0  # a client that has not called for so long is gone; its verdic
 class Judging(Protocol):
     """As much of a Judge as a worker needs."""
 
-    level: str
+    @property
+    def level(self) -> str:
+        """Level of isolation."""
+        ...
+
     busy_slots: int
     infrastructure_failures: int
 
