@@ -49,9 +49,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 def judge(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "cluster", "judge", *map(str, arguments)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # Where the tests run in the background, an interrupt is ignored, and that is inherited.
-    heeding: dict[str, Any] = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    return subprocess.Popen(command, cwd=ROOT, text=True, **{**pipes, **heeding, **options})
+    return subprocess.Popen(command, cwd=ROOT, text=True, **{**pipes, **options})
 
 
 def end(process: subprocess.Popen[str], text: str | None = None) -> tuple[int, str, str]:
