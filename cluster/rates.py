@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.actors import House
-from cluster.waiting import as_future
+from executor.deadline import within
 from executor.latency import summary
 from executor.verdict import Outcome
 
@@ -20,7 +20,7 @@ JUDGED = [outcome for outcome in Outcome if outcome is not Outcome.NO_CODE]  # w
 async def gauges(actors: list[Any]) -> list[dict[str, float]]:
     """Answers of those actors that live and answer in time; a metric is no reason to end a run."""
     answers = await asyncio.gather(
-        *(asyncio.wait_for(as_future(actor.gauges.remote()), GAUGES_TIMEOUT_S) for actor in actors),
+        *(within(actor.gauges.remote(), GAUGES_TIMEOUT_S) for actor in actors),
         return_exceptions=True,
     )
     return [answer for answer in answers if isinstance(answer, dict)]

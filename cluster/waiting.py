@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ray.exceptions import RayTaskError
 
+from executor.deadline import within
 from executor.errors import UserError
 
 HEARTBEAT_S = 2.0
@@ -74,7 +75,7 @@ class Waiting:
 async def bounded(awaitable: Awaitable[T], what: str, timeout_s: float) -> T:
     """One answer that even a stop waits for. Raises UserError after `timeout_s`."""
     try:
-        return await asyncio.wait_for(as_future(awaitable), timeout_s)
+        return await within(awaitable, timeout_s)
     except TimeoutError:
         raise UserError(f"gave up waiting for {what} after {timeout_s:.0f} s") from None
 

@@ -14,6 +14,7 @@ import os
 import uuid
 from typing import Any
 
+from executor.deadline import within
 from executor.membership import Member, Membership, Roster
 
 MAX_CONCURRENCY = 1000  # polls at a time, one of each client
@@ -105,10 +106,10 @@ class MembershipActor:
             epoch = self._membership.epoch
             try:
                 if member.state == "draining":
-                    if await _within(handle.drain.remote(DRAIN_POLL_S), DRAIN_POLL_S + self._ping_s):
+                    if await within(handle.drain.remote(DRAIN_POLL_S), DRAIN_POLL_S + self._ping_s):
                         self._membership.removed(name)
                 else:
-                    answer = await _within(handle.ping.remote(), self._ping_s)
+                    answer = await within(handle.ping.remote(), self._ping_s)
                     self._membership.answered(name, answer["slots"], answer["draining"])
                     self._failed_starts = 0
                 missed = ended = 0
@@ -145,13 +146,6 @@ class MembershipActor:
     def _state(self, name: str) -> str | None:
         member = self._membership.get(name)
         return member.state if member else None
-
-
-async def _within(reference: Any, seconds: float) -> Any:
-    async def answer() -> Any:
-        return await reference
-
-    return await asyncio.wait_for(answer(), seconds)
 
 
 def _line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from executor.deadline import within
 from executor.dispatch import Dispatch
 from executor.exchange import Answer, Call, pack, unpack
 from executor.judging import JudgeRequest
@@ -292,7 +293,7 @@ class ExecutorPool:
 
         while link.member:
             try:
-                await asyncio.wait_for(_answer(link.handle.ping.remote()), timeout=_PING_S)
+                await within(link.handle.ping.remote(), _PING_S)
                 break
             except (RayError, TimeoutError):
                 await asyncio.sleep(_AGAIN_S)
@@ -324,7 +325,7 @@ class ExecutorPool:
         while True:
             try:
                 changes = self._membership.changes.remote(since, _POLL_S)
-                roster: Roster | None = await asyncio.wait_for(_answer(changes), timeout=_POLL_S + _ANSWER_S)
+                roster: Roster | None = await within(changes, _POLL_S + _ANSWER_S)
             except (RayError, TimeoutError):
                 await asyncio.sleep(_AGAIN_S)
                 continue
@@ -348,7 +349,3 @@ class ExecutorPool:
                 self._dispatch.end(ticket)
                 if not pending.future.done():
                     pending.future.set_exception(error)
-
-
-async def _answer(reference: Any) -> Any:
-    return await reference

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from executor.deadline import within
 from executor.errors import UserError
 from executor.judging import JudgeRequest
 from executor.large_problems import DistantRequest, ProblemReceiver, ProblemSender
@@ -416,7 +417,7 @@ def test_without_any_worker_requests_end_as_infrastructure(ray: Any) -> None:
         tasks = [asyncio.create_task(pool.judge(JudgeRequest(add(i), slow, index=i))) for i in range(40)]
         await asyncio.sleep(0.2)
         stop(ray, workers)
-        verdicts = await asyncio.wait_for(asyncio.gather(*tasks), 30)
+        verdicts = await within(asyncio.gather(*tasks), 30)
         assert [v.index for v in verdicts] == list(range(40))
         assert {v.outcome for v in verdicts} == {Outcome.INFRASTRUCTURE}
         assert any("no executor worker was up" in v.tests[0].message for v in verdicts)
