@@ -23,8 +23,9 @@ from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.choosing import choose
 from executor.sandbox.level import Isolation, LevelName, at_least
 from executor.sandbox.process import SandboxLost
+from executor.sandbox.running import Limits
 from executor.sandbox.scratch import Base
-from executor.sandbox.slot import Limits, Slot
+from executor.sandbox.slot import Slot
 from executor.settings import ExecutorSettings
 from executor.verdict import ErrorInfo, Outcome, TestResult, Verdict, aggregate, infrastructure
 
@@ -63,7 +64,7 @@ class Judge:
         self.busy_slots = 0
         other_user = os.geteuid() == 0 and settings.max_level != "L0"
         interpreter = find(other_user)
-        self.level: LevelName = choose(settings.min_level, settings.max_level, interpreter)
+        self.level: LevelName = choose(settings.min_level, settings.max_level, interpreter, settings.scratch_dir)
         self._base = Base(settings.scratch_dir, other_user and at_least(self.level, "L1"))
         packages = find_packages(tuple(settings.packages))
         isolations: list[Isolation] = []

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from executor.errors import UserError
 from executor.problem import Language, Problem, Test
-from executor.sandbox.slot import Limits, Slot
+from executor.sandbox.running import Limits
+from executor.sandbox.slot import Slot
 from executor.verdict import ErrorInfo, Outcome
 
 

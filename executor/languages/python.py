@@ -19,7 +19,8 @@ from executor.languages.base import BrokenTest, Finding
 from executor.languages.python_asserts import Assertion, Call, read
 from executor.languages.python_tests import TestPlan, plan
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
-from executor.sandbox.slot import Limits, Part, Running, Slot
+from executor.sandbox.running import Limits, Part, Running
+from executor.sandbox.slot import Slot
 from executor.verdict import Outcome
 
 # Bytes that a process may have reported when it is asked again: they are read again with the next answer.

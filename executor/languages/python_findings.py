@@ -17,7 +17,7 @@ from executor.languages import wire
 from executor.languages.base import BrokenTest, Finding
 from executor.problem import FunctionTest, Problem, StdioTest
 from executor.sandbox.process import SandboxLost
-from executor.sandbox.slot import Limits, Run
+from executor.sandbox.running import Limits, Run
 from executor.verdict import ErrorInfo, Outcome
 
 _SHOWN = 2000

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import marshal
 import os
-import tempfile
 from functools import lru_cache
 
 from executor.errors import UserError
 from executor.languages.interpreter import Interpreter
 from executor.sandbox.level import HOW_TO_GET, LEVELS, Isolation, LevelName, at_least
 from executor.sandbox.process import SandboxLost
-from executor.sandbox.slot import Limits, Part, Slot
+from executor.sandbox.running import Limits, Part
+from executor.sandbox.scratch import Base
+from executor.sandbox.slot import Slot
 
 _LIMITS = Limits(cpu_s=10.0, wall_s=20.0, memory_bytes=512 << 20, output_bytes=1 << 16)
 
@@ -44,12 +45,14 @@ def refused(act):
 """
 
 
-def choose(min_level: LevelName, max_level: LevelName, interpreter: Interpreter) -> LevelName:
+def choose(
+    min_level: LevelName, max_level: LevelName, interpreter: Interpreter, scratch_dir: str | None = None
+) -> LevelName:
     """The highest level from `min_level` to `max_level` that works here. Raises UserError if there is none."""
     reasons: list[str] = []
     for level in reversed(LEVELS):
         if at_least(level, min_level) and at_least(max_level, level):
-            reason = missing(level, interpreter)
+            reason = missing(level, interpreter, scratch_dir)
             if reason is None:
                 return level
             reasons.append(f"{level} ({reason}; it needs: {HOW_TO_GET[level]})")
@@ -57,21 +60,25 @@ def choose(min_level: LevelName, max_level: LevelName, interpreter: Interpreter)
 
 
 @lru_cache(maxsize=64)
-def missing(level: LevelName, interpreter: Interpreter) -> str | None:
-    """Why a level cannot be had here, None if it can."""
+def missing(level: LevelName, interpreter: Interpreter, scratch_dir: str | None = None) -> str | None:
+    """Why a level cannot be had here, None if it can. Raises UserError where `scratch_dir` cannot be used."""
     try:
         isolation = Isolation(level, interpreter, "trial")
     except OSError as error:
         return str(error)
-    with tempfile.TemporaryDirectory(prefix="cupel-trial-") as base:
-        os.chmod(base, 0o711)
-        slot = Slot(interpreter, isolation, base, 0)
-        try:
-            run = slot.run(Part(marshal.dumps({"role": "stdio", "source": _program(level)})), None, _LIMITS)
-        except SandboxLost as error:
-            return str(error)
-        finally:
-            slot.close()
+    try:
+        base = Base(scratch_dir, isolation.users is not None)
+    except UserError:
+        isolation.close()
+        raise
+    slot = Slot(interpreter, isolation, base.path, 0)
+    try:
+        run = slot.run(Part(marshal.dumps({"role": "stdio", "source": _program(level)})), None, _LIMITS)
+    except SandboxLost as error:
+        return str(error)
+    finally:
+        slot.close()
+        base.close()
     if run.program.end.status != 0:
         return f"a trial program was not held (status {run.program.end.status})"
     return None

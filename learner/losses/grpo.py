@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from buffer.trajectory import Group
-from learner.advantages import group_relative
+from learner.advantages import group_relative, leave_one_out
 from learner.losses.base import LossOutput, TokenBatch, importance_weights, normalise
 
 
@@ -16,6 +16,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    baseline: Literal["group_mean", "leave_one_out"] = Field(
+        default="group_mean",
+        description="What a reward is compared with: the group's mean, or the mean of the others (RLOO; with std=none).",
+    )
     std: Literal["sample", "population", "none"] = Field(
         default="sample", description="Deviation that rewards are divided by."
     )
@@ -34,6 +38,12 @@ class Settings(BaseModel):
         default=512, ge=1, description="Tokens that normalise=constant divides by: the response limit."
     )
 
+    @model_validator(mode="after")
+    def _one_scale(self) -> Self:
+        if self.baseline == "leave_one_out" and self.std != "none":
+            raise ValueError(f"baseline=leave_one_out divides by nothing and std={self.std} does: set std=none")
+        return self
+
 
 class Loss:
     """min(ratio * A, clip(ratio) * A), corrected for who sampled."""
@@ -45,9 +55,14 @@ class Loss:
         self._settings = settings
 
     def advantages(self, group: Group) -> list[list[float]]:
-        relative = iter(group_relative([t.reward for t in group.sampled], self._settings.std, self._settings.eps))
+        relative = iter(self._relative([t.reward for t in group.sampled]))
         values = [next(relative) if t.role == "sampled" else 0.0 for t in group.trajectories]
         return [[value * m for m in t.loss_mask] for value, t in zip(values, group.trajectories, strict=True)]
+
+    def _relative(self, rewards: list[float]) -> list[float]:
+        if self._settings.baseline == "leave_one_out" and len(rewards) > 1:
+            return leave_one_out(rewards)
+        return group_relative(rewards, self._settings.std, self._settings.eps)
 
     def loss(self, tokens: TokenBatch) -> LossOutput:
         settings = self._settings

@@ -21,7 +21,8 @@ from executor.languages.base import Finding
 from executor.languages.python import PythonProgram
 from executor.problem import Checker, CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.process import End, SandboxLost
-from executor.sandbox.slot import Limits, Part, Ran, Run, Slot
+from executor.sandbox.running import Limits, Part, Ran, Run
+from executor.sandbox.slot import Slot
 from executor.sandbox.supervise import Reason
 from executor.verdict import PRECEDENCE, Outcome, TestResult, Verdict, aggregate, jsonable
 

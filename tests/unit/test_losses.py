@@ -269,6 +269,16 @@ RATIOS = [(1.5, 1.0), (1.5, -1.0), (0.5, 1.0), (0.5, -1.0), (1.25, 1.0), (4.0, -
 E03 = {0.2: [-1.2, 1.5, -0.5, 0.8, -1.2, 4.0], 0.28: [-1.28, 1.5, -0.5, 0.8, -1.25, 4.0]}
 
 
+def test_leave_one_out_compares_with_the_mean_of_the_others() -> None:
+    settings = grpo.Settings(baseline="leave_one_out", std="none")
+    members = [sampled([1], [2], {"pass": reward}) for reward in (1.0, 0.0, 0.0)]
+    found = grpo.Loss(settings).advantages(group(*members))
+    assert [credit[-1] for credit in found] == pytest.approx([1.0, -0.5, -0.5])
+    assert grpo.Loss(settings).advantages(group(members[0])) == [[0.0, 0.0]]
+    with pytest.raises(ValidationError, match="set std=none"):
+        grpo.Settings(baseline="leave_one_out")
+
+
 def grpo_loss(ratio: float, advantage: float, clip_high: float) -> float:
     batch = tokens([math.log(ratio)], [advantage], old=[0.0])
     return float(grpo.Loss(grpo.Settings(clip_high=clip_high)).loss(batch).loss)
