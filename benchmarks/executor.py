@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/executor.py                      all that can be had here
     .venv/bin/python benchmarks/executor.py --rounds 9 --mbpp mbpp.jsonl
 
-The floor is fork, exit and wait of an interpreter with the modules that the executor's own warm one has loaded. The ways take turns, round by
-round, and the medians over the rounds are compared, since machines are noisy. EvalPlus is an extra: pip install evalplus.
+The floor is fork, exit and wait of an interpreter with the modules that the executor's own warm one has loaded; the lower floor leaves out what
+two of them hook into every fork, as the executor does. The ways take turns, round by round, and the medians over the rounds are compared, since
+machines are noisy. A worker is a process with a core of its own. EvalPlus comes with the extra dev.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from executor.sandbox import process  # noqa: E402
 from executor.sandbox.level import LEVELS  # noqa: E402
 from executor.settings import ExecutorSettings  # noqa: E402
 
+SAMPLES = 60  # of MBPP
 PROGRAM = "print(int(input()) * 2)"
 TRIVIAL = Problem(id="double", prompt="Double it.", kind="stdio", private_tests=[StdioTest(input="3\n", output="6\n")])
 FLOOR = """
 import gc, os, sys, time
+if {lower}: os.register_at_fork = lambda **hooks: None
 {imports}
 gc.collect(); gc.freeze(); gc.disable()
 for line in sys.stdin:
@@ -55,12 +58,12 @@ Way = Callable[[int], float]  # do it so many times; seconds
 class Floor:
     """An interpreter that forks, exits and waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, lower: bool = False) -> None:
         zygote = Path(process.__file__).with_name("zygote.py").read_text(encoding="utf-8")
         nodes = [n for n in ast.parse(zygote).body if isinstance(n, ast.Import | ast.ImportFrom)]
         imports = "\n".join(ast.unparse(n) for n in nodes if "__future__" not in ast.unparse(n))
         self._process = subprocess.Popen(
-            [sys.executable, "-s", "-P", "-S", "-B", "-c", FLOOR.format(imports=imports)],
+            [sys.executable, "-s", "-P", "-S", "-B", "-c", FLOOR.format(imports=imports, lower=lower)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -73,6 +76,39 @@ class Floor:
 
     def close(self) -> None:
         self._process.communicate()
+
+
+class Workers:
+    """Judges in processes of their own, each on one core, that judge the same samples at the same time."""
+
+    def __init__(self, number: int, path: Path) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        command = [sys.executable, __file__, "--mbpp", str(path), "--worker"]
+        self._processes = [
+            subprocess.Popen(
+                [*command, str(cores[i % len(cores)])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for i in range(number)
+        ]
+
+    def __call__(self, count: int) -> float:
+        for worker in self._processes:
+            assert worker.stdin is not None
+            print(count, file=worker.stdin, flush=True)
+        return max(float(p.stdout.readline()) for p in self._processes if p.stdout) / len(self._processes)
+
+    def close(self) -> None:
+        for worker in self._processes:
+            worker.communicate()
+
+
+def work_on(core: int, path: Path) -> None:
+    """One of `Workers`."""
+    os.sched_setaffinity(0, {core})
+    with Judge(ExecutorSettings()) as judge:
+        way = judging(judge, [request for request, _ in passing(judge, path)])
+        for line in sys.stdin:
+            print(way(int(line)), flush=True)
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -90,16 +126,11 @@ def fresh_interpreter(count: int) -> float:
     return timed(lambda: [once() for _ in range(count)])
 
 
-def judging(judge: Judge, requests: list[JudgeRequest], threads: int = 1) -> Way:
-    """Judge the requests in turn, by so many threads."""
+def judging(judge: Judge, requests: list[JudgeRequest]) -> Way:
+    """Judge the requests in turn."""
 
     def work(count: int) -> None:
-        chosen = [requests[i % len(requests)] for i in range(count)]
-        if threads == 1:
-            verdicts = [judge.judge(request) for request in chosen]
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                verdicts = list(pool.map(judge.judge, chosen))
+        verdicts = [judge.judge(requests[i % len(requests)]) for i in range(count)]
         assert all(verdict.outcome == "pass" for verdict in verdicts)
 
     return lambda count: timed(lambda: work(count))
@@ -129,7 +160,7 @@ def print_table(seen: dict[str, list[float]]) -> None:
 
 def trivial_test(rounds: int) -> None:
     """One trivial test at each level, beside the floor and a fresh interpreter."""
-    floor = Floor()
+    floors = {"floor: fork, exit, wait": Floor(), "lower floor: without hooks": Floor(lower=True)}
     judges: dict[str, Judge] = {}
     for level in LEVELS:
         try:
@@ -137,7 +168,7 @@ def trivial_test(rounds: int) -> None:
         except UserError as error:
             print(f"{level}: {error}")
     try:
-        ways: dict[str, tuple[Way, int]] = {"floor: fork, exit, wait": (floor, 200)}
+        ways: dict[str, tuple[Way, int]] = {name: (floor, 200) for name, floor in floors.items()}
         ways |= {
             f"one test at {level}": (judging(judge, [JudgeRequest(TRIVIAL, PROGRAM)]), 100)
             for level, judge in judges.items()
@@ -147,18 +178,20 @@ def trivial_test(rounds: int) -> None:
     finally:
         for judge in judges.values():
             judge.close()
-        floor.close()
+        for floor in floors.values():
+            floor.close()
     print_table(seen)
     for level in judges:
         print(
-            f"{level}: {ratio(seen, f'one test at {level}', 'floor: fork, exit, wait'):.2f} x the floor, "
+            f"{level}: {ratio(seen, f'one test at {level}', 'floor: fork, exit, wait'):.2f} x the floor "
+            f"({ratio(seen, f'one test at {level}', 'lower floor: without hooks'):.2f} x the lower), "
             f"{ratio(seen, 'python3 -I -S a test', f'one test at {level}'):.1f} x as fast as python3 -I -S"
         )
 
 
-def mbpp_requests(path: Path, limit: int) -> tuple[list[JudgeRequest], list[dict[str, Any]]]:
+def mbpp_requests(path: Path) -> list[tuple[JudgeRequest, dict[str, Any]]]:
     """Samples of MBPP (the hub's columns) with all their asserts that can be told as calls and values, for us and for EvalPlus."""
-    requests, others = [], []
+    requests = []
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if row["test_setup_code"]:
@@ -180,22 +213,27 @@ def mbpp_requests(path: Path, limit: int) -> tuple[list[JudgeRequest], list[dict
         if len(expected) != len(tests) or len(names) != 1:
             continue
         problem = Problem(id=str(row["task_id"]), prompt=row["text"], kind="function", private_tests=list(tests))
-        requests.append(JudgeRequest(problem, row["code"]))
-        others.append({"code": row["code"], "inputs": inputs, "entry_point": names.pop(), "expected": expected})
-    return requests[:limit], others[:limit]
+        theirs = {"code": row["code"], "inputs": inputs, "entry_point": names.pop(), "expected": expected}
+        requests.append((JudgeRequest(problem, row["code"]), theirs))
+    return requests[:SAMPLES]
+
+
+def passing(judge: Judge, path: Path) -> list[tuple[JudgeRequest, dict[str, Any]]]:
+    """Those of the samples that pass."""
+    return [(ours, theirs) for ours, theirs in mbpp_requests(path) if judge.judge(ours).outcome == "pass"]
 
 
 def mbpp(path: Path, rounds: int) -> None:
-    """MBPP samples with all their asserts: by us, with one slot and with two, and by EvalPlus."""
-    requests, others = mbpp_requests(path, 60)
+    """MBPP samples with all their asserts: by us, by one worker and by two, and by EvalPlus."""
+    one, two = Workers(1, path), Workers(2, path)
     with Judge(ExecutorSettings()) as judge:
-        kept = [i for i, request in enumerate(requests) if judge.judge(request).outcome == "pass"]
-    requests, others = [requests[i] for i in kept], [others[i] for i in kept]
-    count = len(requests)
-    with Judge(ExecutorSettings()) as one, Judge(ExecutorSettings(slots=2)) as two:
+        samples = passing(judge, path)
+        count = len(samples)
+        ours = f"MBPP sample ({judge.level})"
         ways: dict[str, tuple[Way, int]] = {
-            f"MBPP sample, one slot ({one.level})": (judging(one, requests), count),
-            "MBPP sample, two slots": (judging(two, requests, threads=2), count),
+            ours: (judging(judge, [request for request, _ in samples]), count),
+            "MBPP sample, one worker on one core": (one, count),
+            "MBPP sample, two workers on two cores": (two, count),
         }
         try:
             from evalplus.eval import untrusted_check  # type: ignore[import-not-found]
@@ -204,7 +242,7 @@ def mbpp(path: Path, rounds: int) -> None:
         else:
 
             def theirs(count: int) -> float:
-                return timed(lambda: [check(other) for other in others[:count]])
+                return timed(lambda: [check(other) for _, other in samples[:count]])
 
             def check(other: dict[str, Any]) -> None:
                 times = [0.1] * len(other["inputs"])
@@ -212,21 +250,25 @@ def mbpp(path: Path, rounds: int) -> None:
 
             ways["MBPP sample, EvalPlus untrusted_check"] = (theirs, count)
         seen = compare(ways, rounds)
-        print()
-        print_table(seen)
-        ours = next(iter(ways))
-        print(f"two slots: {ratio(seen, ours, 'MBPP sample, two slots'):.2f} x as fast as one")
-        if len(ways) > 2:
-            print(
-                f"{ratio(seen, list(ways)[2], ours):.1f} x as fast as EvalPlus, {count} samples with all their asserts"
-            )
+    one.close()
+    two.close()
+    print()
+    print_table(seen)
+    _, single, double, *evalplus = ways
+    print(f"two workers: {ratio(seen, single, double):.2f} x as fast as one")
+    if evalplus:
+        print(f"{ratio(seen, evalplus[0], ours):.1f} x as fast as EvalPlus, {count} samples with all their asserts")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="Times that each way has its turn.")
     parser.add_argument("--mbpp", type=Path, help="A JSONL file of MBPP with the hub's columns.")
+    parser.add_argument("--worker", type=int, metavar="CORE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.worker is not None:
+        work_on(arguments.worker, arguments.mbpp)
+        return
     trivial_test(arguments.rounds)
     if arguments.mbpp is not None:
         mbpp(arguments.mbpp, arguments.rounds)

@@ -22,10 +22,12 @@ import gc
 import io
 import marshal
 import os
+import random
 import re
 import sys
 import threading
 import types
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import python_peer as peer  # type: ignore[import-not-found]  # put there by the zygote
@@ -149,7 +151,10 @@ def _exit_status(error: SystemExit) -> int:
 
 def _finish(status: int) -> int:
     """What the interpreter does at its end that a program can see: join threads, exit functions, destructors, flush."""
-    for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
+    steps: list[Callable[[], None]] = [atexit._run_exitfuncs]
+    if threading.active_count() > 1 or threading._threading_atexits:  # type: ignore[attr-defined]
+        steps.insert(0, threading._shutdown)  # type: ignore[attr-defined]
+    for step in steps:
         try:
             step()
         except BaseException:
@@ -232,6 +237,7 @@ def _answer(entry: str, args: list[Any], kwargs: dict[str, Any], names: dict[str
 def _tester(job: dict[str, Any]) -> NoReturn:
     """Run trusted test code; the program's functions are called in the solution's process."""
     other = peer.Peer(CALLS_IN, CALLS_OUT, None, job["cap"])
+    random.seed()  # what a test draws is not to be known to the program, whose numbers start alike every time
     try:
         code = compile(job["code"], "<test>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:

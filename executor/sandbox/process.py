@@ -17,12 +17,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from executor.languages import wire
 from executor.languages.interpreter import Interpreter
+from executor.sandbox import answer
 from executor.sandbox.cgroup import Group
 
+T = TypeVar("T")
 _REPLY_S = 20.0
 _ROOM = Path(__file__).resolve().parent
 _LANGUAGES = _ROOM.parent / "languages"
@@ -139,7 +140,8 @@ class Zygote:
             theirs.close()
             if group is not None:
                 group.add(started.pid)
-            ready, _ = self._ask({"do": "begin", **setup}, [])
+            self.base_bytes, _ = self._ask({"do": "begin", **setup}, [], answer.read_ready)
+            """Address space of the bare interpreter."""
         except (SandboxLost, OSError, TimeoutError, subprocess.SubprocessError) as error:
             self.kill()
             words = os.pread(self._words, 1 << 16, 0).decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -147,8 +149,6 @@ class Zygote:
         finally:
             theirs.close()
             os.close(self._words)
-        self.base_bytes: int = ready["ready"]
-        """Address space of the bare interpreter."""
 
     def _start(self, descriptor: int) -> subprocess.Popen[bytes]:
         environment, keep, handed = dict(ENVIRONMENT), -1, [descriptor]
@@ -174,25 +174,24 @@ class Zygote:
             if keep >= 0:
                 os.close(keep)
 
-    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+    def _receive(self, read: Callable[[bytes], T]) -> tuple[T, list[int]]:
         try:
             raw, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 1)
-            answer = wire.decode(raw)
-        except (OSError, wire.WireError) as error:
+            return read(raw), fds
+        except answer.Failed as error:
+            raise SandboxLost(str(error)) from error
+        except (OSError, ValueError) as error:
             self.kill()
             raise SandboxLost(f"the sandbox's interpreter is gone: {error or type(error).__name__}") from error
-        if "error" in answer:
-            raise SandboxLost(answer["error"])
-        return answer, fds
 
-    def _ask(self, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+    def _ask(self, request: dict[str, Any], fds: list[int], read: Callable[[bytes], T]) -> tuple[T, list[int]]:
         try:
             # The way there needs no caution: what we say is trusted. What comes back is read as if it were not.
             socket.send_fds(self._socket, [marshal.dumps(request)], fds)
         except OSError as error:
             self.kill()
             raise SandboxLost(f"the sandbox's interpreter is gone: {error}") from error
-        return self._receive()
+        return self._receive(read)
 
     @property
     def fd(self) -> int:
@@ -207,11 +206,11 @@ class Zygote:
         The caller closes its `fd`. Raises SandboxLost.
         """
         request = {"do": "spawn", "scratch": scratch, "uid": uid, "limits": limits, "main": main}
-        answer, handed = self._ask(request, fds)
+        number, handed = self._ask(request, fds, answer.read_spawned)
         if len(handed) != 1:
             raise SandboxLost("the sandbox's interpreter handed no process over")
         try:
-            return Process(answer["pid"], handed[0], _process_id(handed[0]))
+            return Process(number, handed[0], _process_id(handed[0]))
         except (OSError, ValueError) as error:
             os.close(handed[0])
             raise SandboxLost(f"the new process cannot be found: {error}") from error
@@ -221,14 +220,13 @@ class Zygote:
 
         Raises SandboxLost.
         """
-        answer, _ = self._receive() if over else self._ask({"do": "finish"}, [])
-        return {pid: End(status, cpu, peak * 1024, alone) for pid, status, cpu, peak, alone in answer["ends"]}, answer[
-            "rest"
-        ]
+        read = answer.read_finished
+        (ends, rest_s), _ = self._receive(read) if over else self._ask({"do": "finish"}, [], read)
+        return {pid: End(status, cpu_s, peak << 10, alone) for pid, status, cpu_s, peak, alone in ends}, rest_s
 
     def purge(self, uids: list[int]) -> None:
         """Kill every process of these users. Raises SandboxLost."""
-        self._ask({"do": "purge", "uids": uids}, [])
+        self._ask({"do": "purge", "uids": uids}, [], answer.read_purged)
 
     @property
     def alive(self) -> bool:

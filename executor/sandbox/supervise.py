@@ -189,8 +189,7 @@ def cpu_seconds(pid: int) -> float:
 def waited_seconds(pid: int) -> float:
     """Seconds that a living process's main thread has been ready to run and had no core; 0 where the kernel does not tell."""
     try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
+        return int(_told(pid, "schedstat").split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0
 
@@ -198,10 +197,15 @@ def waited_seconds(pid: int) -> float:
 def peak_bytes(pid: int) -> int:
     """The most memory that a living process has had at a time; 0 for one that is gone."""
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"VmHWM:"):
-                    return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return 0
+        return int(_told(pid, "status").partition(b"VmHWM:")[2].split(None, 1)[0]) << 10
+    except (OSError, IndexError):
+        return 0
+
+
+def _told(pid: int, name: str) -> bytes:
+    """A file of /proc, which takes half as long without Python's file objects."""
+    fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1 << 14)
+    finally:
+        os.close(fd)

@@ -30,7 +30,6 @@ import marshal
 import math  # noqa: F401
 import operator  # noqa: F401
 import os
-import random  # noqa: F401
 import re  # noqa: F401
 import resource
 import select
@@ -39,10 +38,19 @@ import socket
 import string  # noqa: F401
 import struct
 import sys
-import threading  # noqa: F401
 import types
 import typing  # noqa: F401
 from collections.abc import Callable
+
+# What these two would do in every new process takes a tenth of a test, and there is nothing to do: this one has a single
+# thread, and random numbers are to start alike in every test. Where programs may fork, the hooks are theirs (see _shut_in).
+_fork_hooks: list[dict] = []
+_register_at_fork = os.register_at_fork
+os.register_at_fork = lambda **hooks: _fork_hooks.append(hooks)  # type: ignore[assignment]
+import random  # noqa: E402
+import threading  # noqa: E402, F401
+
+os.register_at_fork = _register_at_fork
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 _CAPABILITIES_HEADER = struct.pack("<Ii", 0x20080522, 0)  # version 3, this process
@@ -86,8 +94,8 @@ def load(name: str, folder: str) -> types.ModuleType:
 class Zygote:
     """The state: the socket, and the processes of the running test."""
 
-    def __init__(self, sock: socket.socket, keep: int, child: types.ModuleType, wire: types.ModuleType) -> None:
-        self.sock, self.keep, self.child, self.wire = sock, keep, child, wire
+    def __init__(self, sock: socket.socket, keep: int, child: types.ModuleType, answer: types.ModuleType) -> None:
+        self.sock, self.keep, self.child, self.answer = sock, keep, child, answer
         self.pids: list[int] = []
         self.main = -1
         self.uids: set[int] = set()
@@ -96,7 +104,7 @@ class Zygote:
         self.seal: Callable[[], None] = lambda: None
         self.renew_scratch: Callable[[int], None] | None = None
         self.scratch: str | None = None
-        self.handles_signals = False
+        self.confined = False
 
     def serve(self) -> None:
         """Answer requests until the judge is gone; tell of a test's end unasked, when its main process is dead."""
@@ -122,17 +130,20 @@ class Zygote:
                 elif self.pids:  # else its end has been told already
                     self._tell(self._finish())
             except OSError as error:
-                self._tell({"error": f"{type(error).__name__}: {error}"})
+                self._tell(self.answer.failed(f"{type(error).__name__}: {error}"))
             finally:
                 for fd in fds:
                     os.close(fd)
 
-    def _tell(self, answer: dict, handed: int = -1) -> None:
-        socket.send_fds(self.sock, [self.wire.encode(answer)], [handed] if handed >= 0 else [])
-        if handed >= 0 and handed != self.main:
+    def _tell(self, answer: bytes, handed: int = -1) -> None:
+        if handed < 0:
+            self.sock.send(answer)
+            return
+        socket.send_fds(self.sock, [answer], [handed])
+        if handed != self.main:
             os.close(handed)
 
-    def begin(self, folder: str) -> dict:
+    def begin(self, folder: str) -> None:
         """The first request: how programs are held. Raises OSError where that cannot be had."""
         raw, _ = self._receive()
         if not raw:
@@ -152,12 +163,12 @@ class Zygote:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         os.umask(0o022)
         set_limits(request["limits"])
-        if request["confined"]:
+        self.confined = request["confined"]
+        if self.confined:
             rules = modules["landlock"].Rules(readable, devices)
             calls = modules["seccomp"].Filter(scoped=rules.scoped)
             self.prepare, self.confine = rules.prepare, rules.restrict
             self.seal = calls.install
-        return request
 
     def _receive(self) -> tuple[bytes, list[int]]:
         fds = array.array("i")
@@ -167,7 +178,7 @@ class Zygote:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         return raw, list(fds)
 
-    def _spawn(self, request: dict, fds: list[int]) -> tuple[dict, int]:
+    def _spawn(self, request: dict, fds: list[int]) -> tuple[bytes, int]:
         """Fork one process; its number, and a descriptor of it. The end of one that is `main` ends the test."""
         if request["uid"] is not None:
             self.uids.add(request["uid"])
@@ -192,15 +203,17 @@ class Zygote:
         fd = os.pidfd_open(pid)
         if request["main"]:
             self.main = fd
-        return {"pid": pid}, fd
+        return self.answer.spawned(pid), fd
 
     def _shut_in(self, request: dict, fds: list[int], parent: int) -> None:
         """Everything that holds the new process, in the order in which each step still has the right to do it.
 
         What can be inherited was set in `begin`: every call here is made once for every test.
         """
-        if self.handles_signals:
+        if not self.confined:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for hooks in _fork_hooks:
+                os.register_at_fork(**hooks)
         os.setsid()
         self.confine()
         for place, fd in enumerate(fds):  # all of them lie above these places
@@ -224,8 +237,8 @@ class Zygote:
             os._exit(97)
         self.seal()
 
-    def _finish(self) -> dict:
-        """Kill and reap all that the test started: status, CPU seconds, peak KiB of each, and whether it was dead before; CPU seconds of the rest."""
+    def _finish(self) -> bytes:
+        """Kill and reap all that the test started."""
         ends = []
         if self.main >= 0:
             os.close(self.main)
@@ -238,13 +251,13 @@ class Zygote:
             ends.append((pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, pid in alone))
         rest = self._reap_rest()
         self.pids = []
-        return {"ends": ends, "rest": rest}
+        return self.answer.finished(ends, rest)
 
-    def _purge(self, request: dict) -> dict:
+    def _purge(self, request: dict) -> bytes:
         """Kill what an earlier holder of these users left alive."""
         for uid in request["uids"]:
             kill_user(uid)
-        return {}
+        return self.answer.purged()
 
     def _reap_rest(self) -> float:
         """Every descendant left is a child of ours by now (we are their subreaper), so no child means no survivor."""
@@ -323,7 +336,7 @@ def main() -> None:
         file.write("1000")  # where memory runs out, ours goes first; forks inherit it
     if os.getppid() != judge:
         return
-    wire = load("wire", folder)
+    load("wire", folder)
     load("python_peer", folder)
     child = load("python_child", folder)
     for name in ("exit", "quit"):  # what `site` would add
@@ -335,12 +348,13 @@ def main() -> None:
     while os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) < _PLACES:
         pass
     sock = socket.socket(fileno=descriptor)
-    zygote = Zygote(sock, keep, child, wire)
+    answer = load("answer", sandbox_folder)
+    zygote = Zygote(sock, keep, child, answer)
 
     try:
-        setup = zygote.begin(sandbox_folder)
+        zygote.begin(sandbox_folder)
     except (OSError, ImportError) as error:
-        sock.send(wire.encode({"error": str(error)}))
+        sock.send(answer.failed(str(error)))
         os._exit(1)
     child.make_streams()
     prctl(PR_SET_DUMPABLE, 0)  # not before: a user's namespace is set up through files of /proc that this closes
@@ -349,12 +363,12 @@ def main() -> None:
         zygote.end()
         os._exit(0)
 
-    if not setup["confined"]:  # else there is nobody to kill but processes that die with this one
+    if not zygote.confined:  # else there is nobody to kill but processes that die with this one
         signal.signal(signal.SIGTERM, orphaned)
-        zygote.handles_signals = True
     with open("/proc/self/statm", encoding="ascii") as file:
         space = int(file.read().split()[0]) * resource.getpagesize()
-    sock.send(wire.encode({"ready": space, "version": sys.version.split()[0]}))
+    sock.send(answer.ready(space))
+    random.seed(0)
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -358,6 +358,36 @@ def test_tests_leave_nothing_for_the_next(judge: Judge) -> None:
         mark.unlink(missing_ok=True)
 
 
+def test_random_numbers_start_alike_for_programs_and_not_for_test_code(judge: Judge, low: Judge) -> None:
+    draw = "import random; print(random.random(), random.sample(range(99), 3))"
+    drawn = [stdio(one, draw, output="").tests[0].got for one in (judge, judge, judge, low)]
+    assert drawn[0] and len(set(drawn)) == 1
+    guess = "import random\ndef f(): return random.random()"
+    assert code(judge, guess, "import random\nfor _ in range(3): assert f() != random.random()").outcome == "pass"
+    # A program that may fork has children that draw other numbers than it does, as anywhere.
+    forks = """
+import os, random
+reading, writing = os.pipe()
+if not os.fork():
+    os.write(writing, str(random.random()).encode())
+    os._exit(0)
+os.wait()
+print(os.read(reading, 99).decode() != str(random.random()))
+"""
+    assert stdio(low, forks, output="True\n").outcome == "pass"
+
+
+def test_threads_are_joined_and_exit_functions_run_at_the_end(judge: Judge) -> None:
+    program = """
+import atexit, threading, time
+from concurrent.futures import ThreadPoolExecutor
+atexit.register(print, "exit")
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+"""
+    assert stdio(judge, program, output="thread\nexit\n").outcome == "pass"
+    assert stdio(judge, program + "ThreadPoolExecutor(1).submit(time.sleep, 0.1)", output="thread\nexit\n").outcome == "pass"
+
+
 def test_programs_are_nobody_we_know(judge: Judge) -> None:
     if judge.level == "L0":
         pytest.skip("there is no other user at L0")
