@@ -41,8 +41,9 @@ def test_anything_else_is_a_value_error(raw: bytes) -> None:
 
 
 def test_an_answer_to_something_else_is_refused() -> None:
-    for wrong in (b"", answer.ready(1), answer.finished([], 0.0) + b"x", answer.purged()):
-        with pytest.raises(ValueError):
+    longer = answer.finished([], 0.0) + b"x"
+    for wrong, why in ((b"", "no answer"), (answer.ready(1), "something else"), (answer.spawned(1) + b"x", "length")):
+        with pytest.raises(ValueError, match=why):
             answer.read_spawned(wrong)
-    with pytest.raises(ValueError):
-        answer.read_finished(answer.finished([], 0.0) + b"x")
+    with pytest.raises(ValueError, match="length"):
+        answer.read_finished(longer)
