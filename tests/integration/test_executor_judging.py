@@ -385,7 +385,10 @@ atexit.register(print, "exit")
 threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
 """
     assert stdio(judge, program, output="thread\nexit\n").outcome == "pass"
-    assert stdio(judge, program + "ThreadPoolExecutor(1).submit(time.sleep, 0.1)", output="thread\nexit\n").outcome == "pass"
+    assert (
+        stdio(judge, program + "ThreadPoolExecutor(1).submit(time.sleep, 0.1)", output="thread\nexit\n").outcome
+        == "pass"
+    )
 
 
 def test_programs_are_nobody_we_know(judge: Judge) -> None:
