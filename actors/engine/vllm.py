@@ -17,6 +17,7 @@ import gc
 import itertools
 import os
 import signal
+import tempfile
 import time
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from actors.engine.protocol import Completion, EngineError, EngineSettings, SamplingSettings
 from actors.engine.versions import policy_versions
+from executor.sandbox.scratch import Base
 
 BACKEND = "cupel_shared_memory"
 GIB = 1 << 30
@@ -133,6 +135,10 @@ class VllmEngine:
     def __init__(self, settings: EngineSettings) -> None:
         if current_platform.is_cpu():
             os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+        # vLLM leaves its sockets and a rendezvous file in the temporary folder; what torch has compiled is worth keeping there.
+        self._temporary = Base(None, for_other_user=False, prefix="cupel-engine-")
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
+        os.environ["TMPDIR"] = os.environ["VLLM_RPC_BASE_PATH"] = self._temporary.path
         self._llm = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=settings.model_path,
@@ -267,6 +273,7 @@ class VllmEngine:
         # Its own finalizer shuts down again, which at the interpreter's end fails with a traceback.
         del self._llm
         gc.collect()
+        self._temporary.close()
 
 
 async def start(settings: EngineSettings) -> VllmEngine:

@@ -49,6 +49,10 @@ _CLASSES = {
 _CLASS_NAMES = {id(cls): name for name, cls in _CLASSES.items()}
 # So many equal hashes in one container come of malice, and would make building it quadratic.
 _MAX_COLLISIONS = 64
+# Containers that take far more memory than the bytes that stand for them: bytes of an empty one, by tag. A value has room for some
+# thousands of them, or for more where it is long.
+_HEAVY = {b"q": 760, b"O": 432, b"C": 248, b"D": 248, b"S": 216, b"Z": 216}
+_ROOM, _ROOM_A_BYTE = 4 << 20, 32
 
 
 class WireError(ValueError):
@@ -153,12 +157,17 @@ class Decoder:
         self.raw = raw
         self.at = 0
         self.foreign = foreign
+        self.room = _ROOM + _ROOM_A_BYTE * len(raw)
 
     def value(self, depth: int = 0) -> Any:
         """The next value. Raises WireError."""
         if depth > MAX_DEPTH:
             raise WireError(f"nested deeper than {MAX_DEPTH}")
         tag = self._take(1)
+        if tag in _HEAVY:
+            self.room -= _HEAVY[tag]
+            if self.room < 0:
+                raise WireError("containers that take far more memory than they are long")
         if tag == b"N":
             return None
         if tag == b"T":

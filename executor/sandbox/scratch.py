@@ -20,15 +20,15 @@ _PREFIX = "cupel-scratch-"
 
 
 class Base:
-    """A new folder to hold scratch folders, locked while its holder lives; what dead holders left is removed first."""
+    """A new folder to hold scratch folders, locked while its holder lives; what dead holders of the same prefix left is removed first."""
 
-    def __init__(self, parent: str | None, for_other_user: bool) -> None:
+    def __init__(self, parent: str | None, for_other_user: bool, prefix: str = _PREFIX) -> None:
         """Raises UserError where the folder cannot be made, or lies where the programs' user could not go."""
         where = Path(parent or tempfile.gettempdir()).resolve()
         try:
-            _remove_abandoned(where)
+            _remove_abandoned(where, prefix)
             while True:
-                self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=where)
+                self.path = tempfile.mkdtemp(prefix=prefix, dir=where)
                 self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
                 if os.path.exists(self.path):
@@ -51,8 +51,8 @@ class Base:
         os.close(self._lock)
 
 
-def _remove_abandoned(where: Path) -> None:
-    for path in where.glob(f"{_PREFIX}*"):
+def _remove_abandoned(where: Path, prefix: str) -> None:
+    for path in where.glob(f"{prefix}*"):
         try:
             if path.lstat().st_uid != os.geteuid():
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import Any
@@ -113,6 +114,16 @@ def test_nesting_and_size_are_bounded() -> None:
         wire.encode(list(range(1000)), cap=999)
     with pytest.raises(wire.WireError):
         wire.decode(b"l\xff\xff\xff\xff")
+
+
+@pytest.mark.parametrize("make", [deque, OrderedDict, Counter, set, frozenset, lambda: defaultdict(None)])
+def test_memory_is_in_proportion_to_the_bytes(make: Any) -> None:
+    few = [make() for _ in range(1000)]
+    assert wire.decode(wire.encode(few)) == few
+    raw = wire.encode([make()] * 100_000)
+    with pytest.raises(wire.WireError, match="far more memory"):
+        wire.decode(raw)
+    assert wire._HEAVY[raw[5:6]] >= 0.9 * sys.getsizeof(make()), "it is charged less than it takes"
 
 
 def test_keys_made_to_collide_are_refused_at_once() -> None:
