@@ -41,31 +41,21 @@ def stdio(judge: Judge, program: str, input: str = "2 3\n", output: str = "5\n",
     return judge.judge(JudgeRequest(problem, program))
 
 
+def called(judge: Judge, program: str, tests: list[Test], entry_point: str | None = "f", **fields: Any) -> Verdict:
+    problem = Problem(
+        id="p", prompt="?", kind="function", entry_point=entry_point, time_limit_s=2, public_tests=tests, **fields
+    )
+    return judge.judge(JudgeRequest(problem, program))
+
+
 def function(
     judge: Judge, program: str, args: list[Any], expected: Any, entry_point: str = "f", **fields: Any
 ) -> Verdict:
-    problem = Problem(
-        id="p",
-        prompt="?",
-        kind="function",
-        entry_point=entry_point,
-        time_limit_s=2,
-        public_tests=[FunctionTest(args=args, expected=expected)],
-        **fields,
-    )
-    return judge.judge(JudgeRequest(problem, program))
+    return called(judge, program, [FunctionTest(args=args, expected=expected)], entry_point, **fields)
 
 
 def code(judge: Judge, program: str, *tests: str, entry_point: str | None = "f") -> Verdict:
-    problem = Problem(
-        id="p",
-        prompt="?",
-        kind="function",
-        entry_point=entry_point,
-        time_limit_s=2,
-        public_tests=[CodeTest(code=test) for test in tests],
-    )
-    return judge.judge(JudgeRequest(problem, program))
+    return called(judge, program, [CodeTest(code=test) for test in tests], entry_point)
 
 
 @pytest.mark.parametrize(
