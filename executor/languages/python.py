@@ -25,6 +25,9 @@ from executor.verdict import Outcome
 
 # Bytes that a process may have reported when it is asked again: they are read again with the next answer.
 _MOST_REPORTED = 1 << 16
+_WRITTEN_BYTES_A_SECOND = 32 << 30  # of fresh memory, by one core: more than any can
+# What a process that is asked reports first: that it has compiled, then that it has loaded; then an answer a call.
+_BEGUN = [wire.encode(("compiled",)), wire.encode(("loaded",))]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class PythonProgram:
         self._slot, self._problem, self._source, self._limits, self._tests = slot, problem, source, limits, tests
         self._running: Running | None = None
         self._answers = 0  # reports of the running process that have been dealt with
+        self._used_s = 0.0  # CPU seconds of it that earlier calls have answered for
         self._failed_to_load: Finding | None = None
 
     def run(self, test: Test) -> Finding:
@@ -108,16 +112,15 @@ class PythonProgram:
             request = wire.encode((call.name, list(call.args), call.kwargs))
         except wire.WireError as error:
             raise BrokenTest(f"the arguments cannot be handed over: {error}") from None
-        loading = self._running is None
         running = self._running or self._start()
-        before_s = 0.0 if loading else running.cpu_s
-        # A process reports that it has compiled, then that it has loaded, then once a call.
-        reason = running.ask(request, self._answers + 1, cpu_s, self._limits.wall_s)
-        if reason == "answered":
-            seconds = max(0.0, running.cpu_s - before_s)
-            reports = findings.reports_in(running.report)
-            if len(reports) > self._answers and reports[:2] == [("compiled",), ("loaded",)]:
-                return self._answered(running, reports[self._answers], seconds)
+        before_s = self._used_s
+        reason = running.ask(request, self._answers + 1, before_s + cpu_s, self._limits.wall_s)
+        if reason == "answered" and (self._answers > len(_BEGUN) or running.reports[: len(_BEGUN)] == _BEGUN):
+            report = (
+                findings.report_of(running.reports[self._answers]) if len(running.reports) > self._answers else None
+            )
+            if report is not None:
+                return self._answered(running, report, before_s)
         self._running = None
         run = running.end()
         reports = findings.reports_in(run.program.report)
@@ -132,15 +135,19 @@ class PythonProgram:
         self._running = self._slot.start(
             Part(marshal.dumps(job), source=self._source), None, self._limits, max(1, self._tests)
         )
-        self._answers = 2
+        self._answers, self._used_s = len(_BEGUN), 0.0
         return self._running
 
-    def _answered(self, running: Running, report: tuple[Any, ...], seconds: float) -> _Answer:
+    def _answered(self, running: Running, report: tuple[Any, ...], before_s: float) -> _Answer:
         self._answers += 1
-        if running.peak_bytes >= self._limits.memory_bytes:
+        self._used_s = max(before_s, running.cpu_s)
+        seconds = self._used_s - before_s
+        limit = self._limits.memory_bytes
+        # To ask for the peak takes as long as a small call; whoever has had no time to write so much has not.
+        if self._used_s * _WRITTEN_BYTES_A_SECOND >= limit and running.peak_bytes >= limit:
             report = ("raised", "MemoryError", "MemoryError", "", None, None)
         refused = findings.refused(report, self._limits, seconds)
-        if len(running.report) > _MOST_REPORTED or (refused is not None and refused.outcome is Outcome.MEMORY):
+        if running.reported_bytes > _MOST_REPORTED or (refused is not None and refused.outcome is Outcome.MEMORY):
             self.close()  # what it holds and has told must not count against the next test
         if refused is None:
             return _Answer(seconds, report[1])

@@ -23,15 +23,21 @@ from executor.verdict import ErrorInfo, Outcome
 _SHOWN = 2000
 
 
+def report_of(frame: bytes) -> tuple[Any, ...] | None:
+    """The report that a frame is, None for one that cannot be read."""
+    try:
+        report = wire.decode(frame)
+    except wire.WireError:
+        return None
+    return report if type(report) is tuple and report and type(report[0]) is str else None
+
+
 def reports_in(data: bytes) -> list[tuple[Any, ...]]:
     """The reports that can be read; the first that cannot ends them."""
     found: list[tuple[Any, ...]] = []
-    for raw in wire.frames(data):
-        try:
-            report = wire.decode(raw)
-        except wire.WireError:
-            break
-        if type(report) is not tuple or not report or type(report[0]) is not str:
+    for frame in wire.frames(data):
+        report = report_of(frame)
+        if report is None:
             break
         found.append(report)
     return found

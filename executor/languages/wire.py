@@ -24,6 +24,7 @@ MAX_DEPTH = 50
 MAX_FRAME = 64 << 20
 
 _U32 = struct.Struct("<I")
+FRAME_HEAD = _U32.size
 _F64 = struct.Struct("<d")
 # Classes that a test may hand over by name, as in `remove_datatype((4, 7.7), int)`.
 _CLASSES = {
@@ -298,14 +299,14 @@ def frame(payload: bytes) -> bytes:
 
 def frame_size(raw: bytes | bytearray, at: int) -> int:
     """How many bytes the frame that begins at `at` says it has; 0 if it does not say yet."""
-    return _U32.unpack_from(raw, at)[0] if at + 4 <= len(raw) else 0
+    return _U32.unpack_from(raw, at)[0] if at + FRAME_HEAD <= len(raw) else 0
 
 
 def frame_end(raw: bytes | bytearray, at: int) -> int | None:
     """Where the whole frame that begins at `at` ends, None if it is not all there."""
-    if at + 4 > len(raw):
+    if at + FRAME_HEAD > len(raw):
         return None
-    end = at + 4 + _U32.unpack_from(raw, at)[0]
+    end = at + FRAME_HEAD + _U32.unpack_from(raw, at)[0]
     return end if end <= len(raw) else None
 
 
@@ -313,7 +314,7 @@ def frames(raw: bytes) -> list[bytes]:
     """The whole frames at the beginning of `raw`; what is cut short is left out."""
     found, at = [], 0
     while (end := frame_end(raw, at)) is not None:
-        found.append(raw[at + 4 : end])
+        found.append(raw[at + FRAME_HEAD : end])
         at = end
     return found
 

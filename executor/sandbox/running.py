@@ -115,7 +115,9 @@ class Running:
         """`clean` removes what was left in a scratch folder; `start_anew` replaces a zygote that cannot be trusted."""
         self._clean, self._start_anew, self._pipes = clean, start_anew, _Pipes()
         self._reason: Reason = "exited"
-        self._answers, self._scanned = 0, 0
+        self.reports: list[bytes] = []
+        """What the program's process has reported so far, frame by frame, while it is asked."""
+        self.reported_bytes = 0
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -194,11 +196,6 @@ class Running:
         """The most memory that the program's process has had at a time."""
         return peak_bytes(self._processes[-1].pid)
 
-    @property
-    def report(self) -> bytes:
-        """What the program's process has reported so far."""
-        return bytes(self._watch.read[self._report])
-
     def watch(self, cpu_s: float, wall_s: float) -> Reason:
         """Wait for the end of the main process, or for a limit; CPU seconds count from its start."""
         with self.guarded():
@@ -206,20 +203,24 @@ class Running:
             return self._reason
 
     def ask(self, request: bytes, answers: int, cpu_s: float, wall_s: float) -> Reason:
-        """Send a request and wait until the process has reported `answers` times in all, or for its end or a limit."""
+        """Send a request and wait until the process has reported `answers` times in all, or for its end or a limit.
+
+        `cpu_s` are CPU seconds in all, since its start.
+        """
         with self.guarded():
             for fd in (self._stdout, self._stderr):
                 self._watch.read[fd].clear()  # what earlier calls wrote is not this one's
             self._watch.feed(self._control, wire.frame(request), keep_open=True)
-            self._reason = self._watch.run(self.cpu_s + cpu_s, wall_s, lambda: self._count_answers() >= answers)
+            self._reason = self._watch.run(cpu_s, wall_s, lambda: self._count_answers() >= answers)
             return self._reason
 
     def _count_answers(self) -> int:
         data = self._watch.read[self._report]
-        while (end := wire.frame_end(data, self._scanned)) is not None:
-            self._answers, self._scanned = self._answers + 1, end
-        spoiled = wire.frame_size(data, self._scanned) > self._report_cap
-        return _SPOILED if spoiled else self._answers
+        while (end := wire.frame_end(data, self.reported_bytes)) is not None:
+            self.reports.append(bytes(data[self.reported_bytes + wire.FRAME_HEAD : end]))
+            self.reported_bytes = end
+        spoiled = wire.frame_size(data, self.reported_bytes) > self._report_cap
+        return _SPOILED if spoiled else len(self.reports)
 
     def end(self) -> Run:
         """End all of it and say what became of it. Raises SandboxLost."""

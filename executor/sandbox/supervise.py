@@ -82,7 +82,6 @@ class Watch:
         """
         start = time.monotonic()
         deadline = start + wall_limit_s
-        waited_before = 0.0 if answered is None else self._waited_s()
         reason: Reason | None = self._early() if answered is None else None
         for fd in self._unheard:
             self._poller.register(fd, select.POLLIN)
@@ -93,8 +92,7 @@ class Watch:
             if used > cpu_limit_s:
                 reason = "cpu"
             elif now >= deadline:
-                waited = self._waited_s() - waited_before
-                deadline = start + min(wall_limit_s + waited, PATIENCE * wall_limit_s)
+                deadline = start + min(wall_limit_s + self._waited_s(), PATIENCE * wall_limit_s)
                 reason = "wall" if now >= deadline else None
             else:
                 # The limit cannot be reached sooner than this, however many threads there are.

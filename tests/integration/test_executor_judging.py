@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from executor.judging import Judge, JudgeRequest
+from executor.languages import python_findings as findings
 from executor.problem import Checker, CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.level import at_least
 from executor.settings import ExecutorSettings
@@ -379,6 +380,14 @@ threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
         stdio(judge, program + "ThreadPoolExecutor(1).submit(time.sleep, 0.1)", output="thread\nexit\n").outcome
         == "pass"
     )
+
+
+def test_many_tests_cost_each_the_same(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    report_of = findings.report_of
+    monkeypatch.setattr(findings, "report_of", lambda frame: read.append(frame) or report_of(frame))
+    tests: list[Test] = [FunctionTest(args=[i], expected=i) for i in range(200)]
+    assert called(judge, "def f(x): return x", tests).passed == len(read) == 200
 
 
 def test_programs_are_nobody_we_know(judge: Judge) -> None:
