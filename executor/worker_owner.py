@@ -26,6 +26,7 @@ POLL_S = 10.0
 _ANSWER_S = 30.0  # above the poll's own time
 _AGAIN_S = 0.2
 _CLOSE_S = 10.0
+_FAREWELL_S = 3.0
 
 
 class WorkerOwner:
@@ -116,9 +117,13 @@ class WorkerOwner:
 
         self._closed.set()
         with self._lock:
-            handles = [self.membership, *self._handles.values()]
+            workers = list(self._handles.values())
             self._handles.clear()
-        for handle in handles:
+        with contextlib.suppress(RayError, ValueError):
+            # Who is not killed leaves no scratch folder; a test that still runs is not waited for longer.
+            if endings := [worker.close.remote() for worker in workers]:
+                ray.wait(endings, num_returns=len(endings), timeout=_FAREWELL_S)
+        for handle in [self.membership, *workers]:
             with contextlib.suppress(RayError, ValueError):  # it may have ended already
                 ray.kill(handle)
         self._thread.join(_CLOSE_S)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -300,6 +301,15 @@ def test_a_draining_worker_finishes_what_it_has(ray: Any) -> None:
 
     with owned(1, settings) as owner:
         asyncio.run(run(owner))
+
+
+def test_the_end_leaves_no_scratch_folder(ray: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o711)
+        with owned(2, ExecutorSettings(slots=1, scratch_dir=folder)) as owner:
+            asyncio.run(ready(owner, 2))
+            assert len(os.listdir(folder)) == 2
+        assert os.listdir(folder) == []
 
 
 def test_a_killed_worker_comes_back_as_a_member(ray: Any) -> None:
