@@ -245,7 +245,8 @@ class Zygote:
             self.main = -1
         alone = {pid for pid in self.pids if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)}
         for pid in self.pids:
-            _kill(pid)
+            if pid not in alone or not self.confined:  # a dead one may have left others of its group, where it can make any
+                _kill(pid)
         for pid in self.pids:
             _, status, usage = os.wait4(pid, 0)
             ends.append((pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, pid in alone))
