@@ -245,7 +245,9 @@ class Zygote:
             self.main = -1
         alone = {pid for pid in self.pids if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)}
         for pid in self.pids:
-            if pid not in alone or not self.confined:  # a dead one may have left others of its group, where it can make any
+            if (
+                pid not in alone or not self.confined
+            ):  # a dead one may have left others of its group, where it can make any
                 _kill(pid)
         for pid in self.pids:
             _, status, usage = os.wait4(pid, 0)
