@@ -143,10 +143,11 @@ class RolloutWorker:
         if sum(t.role == "sampled" for t in trajectories) < min(MIN_TRAJECTORIES, self._settings.samples_per_problem):
             await self._buffer.fail.remote(ticket.group_id, "the executors failed on too many of its samples")
             return
-        if self._settings.with_reference and problem.references:
-            text = reference_response(problem, self._random.choice(problem.references))
-            ids = [*self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.eos_token_id]
-            trajectories.append(reference_trajectory(problem.id, prompt, ids))
+        if self._settings.with_reference and (reference := self._reference(problem, prompt)) is not None:
+            trajectories.append(reference)
+        if not trajectories:
+            await self._buffer.fail.remote(ticket.group_id, "it has no reference that fits")
+            return
         self._counts["groups"] += 1
         group = Group(
             group_id=ticket.group_id,
@@ -156,6 +157,17 @@ class RolloutWorker:
             seconds={"total": time.monotonic() - started},
         )
         await self._buffer.put.remote(group)
+
+    def _reference(self, problem: Problem, prompt: list[int]) -> Trajectory | None:
+        """One of the problem's references, chosen at random among those that fit behind the prompt."""
+        room = self._settings.engine.max_model_tokens - len(prompt)
+        fitting = []
+        for program in problem.references:
+            text = reference_response(problem, program)
+            ids = [*self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.eos_token_id]
+            if len(ids) <= room:
+                fitting.append(ids)
+        return reference_trajectory(problem.id, prompt, self._random.choice(fitting)) if fitting else None
 
     def _prompt(self, problem: Problem) -> list[int]:
         return prompt_ids(self._tokenizer, problem, self._settings.worked_examples)

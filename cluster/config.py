@@ -91,7 +91,9 @@ class RolloutSection(Section):
     """How episodes are generated."""
 
     actors: int = Field(default=1, ge=1, le=1024, description="Rollout actors, each with an engine of its own.")
-    samples_per_problem: int = Field(default=8, ge=1, le=1024, description="Episodes in a group.")
+    samples_per_problem: int = Field(
+        default=8, ge=0, le=1024, description="Episodes in a group; 0, where an algorithm learns from references alone."
+    )
     max_turns: Literal[1] = Field(default=1, description="Turns an episode may have; this version trains on one.")
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
@@ -240,6 +242,11 @@ class Config(Section):
                 f"learner.micro_batch_tokens={self.learner.micro_batch_tokens} cannot hold one episode: "
                 f"rollout.max_prompt_tokens + rollout.max_response_tokens = {needed}"
             )
+        loss = load_loss(self.algorithm.name)
+        if not (self.rollout.samples_per_problem or loss.Loss(loss.Settings(**self.algorithm.loss)).supervised):
+            raise ValueError(
+                "rollout.samples_per_problem=0 leaves nothing to learn from: set 1 or more, or algorithm.name=sft"
+            )
         if self.buffer.kind == "online" and self.buffer.capacity < self.learner.groups_per_step:
             raise ValueError(
                 f"buffer.capacity={self.buffer.capacity} is less than learner.groups_per_step={self.learner.groups_per_step}"
@@ -256,7 +263,11 @@ def _lines(error: ValidationError, prefix: str = "") -> list[str]:
         if item["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key")
         elif item["type"] == "value_error":
-            lines.append(message if message.startswith(("algorithm.", "learner.", "buffer.")) else f"{key}: {message}")
+            lines.append(
+                message
+                if message.startswith(("algorithm.", "learner.", "buffer.", "rollout."))
+                else f"{key}: {message}"
+            )
         else:
             lines.append(f"{key}={item['input']!r}: {message}")
     return lines

@@ -103,7 +103,7 @@ class Learner:
             )
             for group in groups
         ]
-        trained = [[m for m in members if m.trajectory.role != "greedy"] for _, members in batch]
+        trained = self._trained(step, [members for _, members in batch])
         sequences = pack(trained, self._settings.micro_batch_tokens)
         members = [m for sequence in sequences for m in sequence.members]
         if not members:
@@ -145,6 +145,12 @@ class Learner:
             "packed_tokens": float(sum(len(s) for s in sequences)),
         }
         return metrics
+
+    def _trained(self, step: int, groups: list[list[WeightedTrajectory]]) -> list[list[WeightedTrajectory]]:
+        """What this step learns from; where the batch has nothing of that kind, all that can be learnt from."""
+        usable = [[m for m in members if m.trajectory.role != "greedy"] for members in groups]
+        wanted = [[m for m in members if self._loss.trains(step, m.trajectory.role)] for members in usable]
+        return wanted if any(wanted) else usable
 
     def _token_batch(self, sequence: PackedSequence, batch_tokens: float, batch_trajectories: float) -> TokenBatch:
         log_probs = self._policy.log_probs(sequence)

@@ -87,6 +87,10 @@ class PolicyLoss(Protocol):
         """Whether groups should hold a greedy sample."""
         ...
 
+    def trains(self, step: int, role: str) -> bool:
+        """Whether step `step`, counted from 1, learns from "sampled" or from "reference" trajectories, as far as the batch has both."""
+        ...
+
     def advantages(self, group: Group) -> list[list[float]]:
         """A credit for every token of every trajectory, `[trajectories][tokens]`; 0 where the loss mask is 0."""
         ...

@@ -54,6 +54,9 @@ class Loss:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
+    def trains(self, step: int, role: str) -> bool:
+        return role == "sampled"
+
     def advantages(self, group: Group) -> list[list[float]]:
         relative = iter(self._relative([t.reward for t in group.sampled]))
         values = [next(relative) if t.role == "sampled" else 0.0 for t in group.trajectories]

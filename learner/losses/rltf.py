@@ -2,19 +2,23 @@
 
 Paper mode: a token's credit is (R_coarse - B_coarse) + (R_adaptive - B_adaptive) + [token in span] * alpha * R_fine with alpha = T / (E - S), capped;
 the loss is minus the sum of credit times log-probability, over the batch's total. Code mode is what the released training code computes with its
-critic left out: the rewards are one sum and alpha is 1. There is no clip; tokens sampled by an older policy are corrected by truncated importance sampling.
+critic left out: the rewards are one sum and alpha is 1. Tokens sampled by an older policy are corrected: by truncated importance sampling
+(objective=reinforce), or by PPO's clipped ratio to the policy that sampled them (objective=clipped; with the cap of dual-clip PPO, arXiv 1912.09729).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from buffer.trajectory import Group, Trajectory
 from learner.losses.base import LossOutput, TokenBatch, importance_weights, normalise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(BaseModel):
@@ -30,12 +34,26 @@ class Settings(BaseModel):
     mode: Literal["paper", "code"] = Field(
         default="paper", description="paper: the published equations; code: the released training code."
     )
+    objective: Literal["reinforce", "clipped"] = Field(
+        default="reinforce",
+        description="reinforce: credit times log-probability (the paper); clipped: a token moves no further once its probability has left "
+        "[1 - clip_low, 1 + clip_high] of what it was sampled with, which bounds what an old sample can do.",
+    )
+    clip_low: float = Field(default=0.2, gt=0, lt=1, description="With objective=clipped: bound below.")
+    clip_high: float = Field(default=0.2, gt=0, description="With objective=clipped: bound above.")
     alpha_cap: float = Field(default=4.0, ge=1, description="Largest weight of a span's tokens, T / (E - S) uncapped.")
     supervised_weight: float = Field(
         default=0.0, ge=0, description="Weight of cross-entropy on reference programs; 0 leaves it out."
     )
+    supervised_mode: Literal["sum", "alternate"] = Field(
+        default="sum",
+        description="sum: every step learns from references and samples; alternate: odd steps from samples, even ones from references.",
+    )
     importance_cap: float = Field(
-        default=2.0, ge=0, description="Cap of truncated importance sampling; 0 turns it off."
+        default=2.0,
+        ge=0,
+        description="Cap of truncated importance sampling; 0 turns it off. With objective=clipped: the largest ratio of a token with negative "
+        "credit; 0 for none.",
     )
     normalise: Literal["token", "sequence"] = Field(
         default="token",
@@ -91,6 +109,11 @@ class Loss:
     def supervised(self) -> bool:
         return self._settings.supervised_weight > 0
 
+    def trains(self, step: int, role: str) -> bool:
+        if self.supervised and self._settings.supervised_mode == "alternate":
+            return role == ("sampled" if step % 2 else "reference")
+        return True
+
     @property
     def baseline_needs_greedy(self) -> bool:
         return self._settings.baseline == "latest_greedy"
@@ -135,5 +158,18 @@ class Loss:
 
     def loss(self, tokens: TokenBatch) -> LossOutput:
         weights, metrics = importance_weights(tokens, self._settings.importance_cap)
-        per_token = -weights * tokens.advantages * tokens.log_probs
-        return LossOutput(normalise(per_token, tokens, self._settings.normalise), metrics)
+        clipped = self._settings.objective == "clipped"
+        objective = self._clipped(tokens, metrics) if clipped else weights * tokens.advantages * tokens.log_probs
+        return LossOutput(normalise(-objective, tokens, self._settings.normalise), metrics)
+
+    def _clipped(self, tokens: TokenBatch, metrics: dict[str, Tensor]) -> Tensor:
+        """PPO's objective a token, `[tokens]`; a reference's token, which nobody sampled, counts as sampled by the policy itself."""
+        behaviour = tokens.behaviour_log_probs.where(~tokens.supervised, tokens.log_probs.detach())
+        ratio = (tokens.log_probs - behaviour).exp()
+        credit, cap = tokens.advantages, self._settings.importance_cap
+        clipped = ratio.clamp(1 - self._settings.clip_low, 1 + self._settings.clip_high)
+        objective = (ratio * credit).minimum(clipped * credit)
+        if cap:
+            objective = objective.where(credit >= 0, objective.maximum(max(cap, 1 + self._settings.clip_high) * credit))
+        metrics["clipped_sum"] = (objective != ratio * credit).float().sum()
+        return objective

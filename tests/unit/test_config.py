@@ -59,6 +59,7 @@ MISTAKES = [
         ["buffer.kind=online", "buffer.capacity=2", "learner.groups_per_step=4"],
         "buffer.capacity=2 is less than learner.groups_per_step=4",
     ),
+    (["rollout.samples_per_problem=0"], "rollout.samples_per_problem=0 leaves nothing to learn from"),
     (["algorithm.name=nothing"], "nothing"),
     (["algorithm.loss={colour: 1}"], "algorithm.loss.colour: unknown key"),
     (["run.steps"], "not of the form key=value"),
@@ -107,6 +108,18 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 def test_every_shipped_configuration_loads() -> None:
     for path in sorted((ROOT / "cluster" / "configs").glob("*.yaml")):
         assert yaml.safe_load(dump_config(load_config(path)))
+
+
+def test_the_rows_of_rltfs_ablation_differ_in_the_granularity_alone() -> None:
+    names = ("rltf_coarse", "rltf_coarse_fine", "rltf_all")
+    rows = [yaml.safe_load((ROOT / "cluster" / "configs" / f"{name}.yaml").read_text())["algorithm"] for name in names]
+    rewards = [row.pop("reward") for row in rows]
+    assert rows[0] == rows[1] == rows[2]
+    assert [sorted(kind for kind, on in reward.items() if on) for reward in rewards] == [
+        ["coarse"],
+        ["coarse", "fine"],
+        ["adaptive", "coarse", "fine"],
+    ]
 
 
 def test_configuration_imports_nothing_heavy() -> None:

@@ -104,6 +104,25 @@ def test_a_reference_is_learned_from_where_it_has_a_weight(make: Make) -> None:
     assert response_score(learner, [100, 101, 1]) > before
 
 
+def test_alternating_steps_learn_from_one_kind_at_a_time(make: Make) -> None:
+    def mixed() -> list[Group]:
+        return [*batch(), group(reference([*PROMPT, 42], [100, 101, 1]), group_id=42)]
+
+    learner = make(loss={"supervised_weight": 1.0, "supervised_mode": "alternate"})
+    trained = [(learner.step(step, mixed(), 1) or {})["trained_tokens"] for step in (1, 2, 3)]
+    assert trained == [2 * (len(GOOD) + len(BAD)), 3, 2 * (len(GOOD) + len(BAD))]
+    metrics = learner.step(4, batch(), 1)
+    assert metrics is not None and metrics["trained_tokens"] > 0, "without references a step learns from what there is"
+
+
+def test_fine_tuning_needs_no_samples(make: Make) -> None:
+    learner = make(algorithm="sft")
+    before = response_score(learner, [100, 101, 1])
+    metrics = learner.step(1, [group(reference([*PROMPT, 40], [100, 101, 1]))], 0)
+    assert metrics is not None and metrics["trained_tokens"] == 3
+    assert response_score(learner, [100, 101, 1]) > before
+
+
 def test_micro_batches_do_not_change_the_step(make: Make) -> None:
     whole, parts = make(micro_batch_tokens=256), make(micro_batch_tokens=16)
     before = weights(whole)

@@ -22,7 +22,7 @@ import learner.losses
 from actors.rewards import rltf as rltf_reward
 from buffer.trajectory import CreditSpan, Trajectory, Turn
 from executor.verdict import Outcome
-from learner.losses import base, grpo, rltf
+from learner.losses import base, grpo, rltf, sft
 
 LOG_PROBS = [-0.1, -0.5, -1.2, -0.3, -2.0]
 CRITIC = [0.9, 0.8, 0.7, 0.6, 0.5]
@@ -222,7 +222,15 @@ def test_every_turn_is_credited_for_its_own_program() -> None:
     assert credits(rltf.Settings(baseline="none"), episode) == [[0, -0.6, -0.6, 0, 1.0, 1.0]]
 
 
-@pytest.mark.parametrize("name", base.names())
+def learns_from_samples(name: str) -> bool:
+    module = base.load(name)
+    return module.Loss(module.Settings()).trains(1, "sampled")
+
+
+SAMPLING = [name for name in base.names() if learns_from_samples(name)]
+
+
+@pytest.mark.parametrize("name", SAMPLING)
 def test_only_trained_tokens_have_credit(name: str) -> None:
     module = base.load(name)
     members = [one(Outcome.PASS, 1.0), one(Outcome.PASS, role="greedy"), one(Outcome.ERROR), reference([1, 2], [3])]
@@ -233,7 +241,7 @@ def test_only_trained_tokens_have_credit(name: str) -> None:
     assert found[0][-1] > 0 > found[2][-1]
 
 
-@pytest.mark.parametrize("name", base.names())
+@pytest.mark.parametrize("name", SAMPLING)
 def test_a_token_that_is_masked_out_has_no_credit_even_in_a_response(name: str) -> None:
     module = base.load(name)
     masked = one(Outcome.PASS).model_copy(update={"loss_mask": [0, 0, 1, 0, 1, 1]})
@@ -256,11 +264,66 @@ def test_the_supervised_term_is_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"alpha_cap": 0.5}, {"importance_cap": -1}, {"baseline": "mean"}, {"supervised_weight": -1}, {"alpha": 1}]
+    "wrong",
+    [
+        {"alpha_cap": 0.5},
+        {"importance_cap": -1},
+        {"baseline": "mean"},
+        {"supervised_weight": -1},
+        {"alpha": 1},
+        {"objective": "ppo"},
+        {"clip_low": 1.0},
+    ],
 )
 def test_rltf_settings_refuse_nonsense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         rltf.Settings.model_validate(wrong)
+
+
+def clipped_loss(ratio: float, credit: float, supervised: bool = False, **fields: Any) -> tuple[float, float]:
+    """RLTF's loss with a clipped ratio to who sampled the token, and its gradient by the token's log-probability."""
+    log_probs = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    behaviour = [-float(torch.tensor(ratio).double().log())]
+    batch = tokens(log_probs, [credit], behaviour=behaviour, supervised=[supervised])
+    output = rltf.Loss(rltf.Settings(objective="clipped", **fields)).loss(batch)
+    output.loss.backward()
+    assert log_probs.grad is not None
+    return float(output.loss.detach()), float(log_probs.grad[0])
+
+
+def test_the_clipped_objective_is_ppos_against_the_policy_that_sampled() -> None:
+    for ratio, credit in RATIOS:  # where nothing is capped
+        wanted = E03[0.2][RATIOS.index((ratio, credit))]
+        assert clipped_loss(ratio, credit, importance_cap=0)[0] == pytest.approx(wanted, abs=1e-6)
+    assert clipped_loss(1.0, 2.0) == pytest.approx((-2.0, -2.0)), "on policy it is REINFORCE's gradient"
+    assert clipped_loss(1.5, 1.0)[1] == clipped_loss(0.5, -1.0)[1] == 0.0, "it has moved far enough"
+    assert clipped_loss(1.5, -1.0)[1] == pytest.approx(1.5) and clipped_loss(0.5, 1.0)[1] == pytest.approx(-0.5)
+    # What the policy has come to like a thousand times better than its sampler did pulls no harder than the cap, that is not at all.
+    assert clipped_loss(1000.0, -1.0, importance_cap=3.0) == pytest.approx((3.0, 0.0))
+    assert clipped_loss(1000.0, 1.0, supervised=True) == pytest.approx((-1.0, -1.0)), "nobody sampled a reference"
+
+
+def test_the_supervised_term_is_summed_or_alternates() -> None:
+    both = rltf.Loss(rltf.Settings(supervised_weight=1.0))
+    turns = rltf.Loss(rltf.Settings(supervised_weight=1.0, supervised_mode="alternate"))
+    without = rltf.Loss(rltf.Settings(supervised_mode="alternate"))
+    roles = ("sampled", "reference")
+    assert [[loss.trains(step, role) for role in roles] for loss in (both, turns) for step in (1, 2, 3)] == [
+        *[[True, True]] * 3,
+        [True, False],
+        [False, True],
+        [True, False],
+    ]
+    assert without.trains(2, "sampled")
+
+
+def test_fine_tuning_learns_from_references_alone() -> None:
+    loss = sft.Loss(sft.Settings())
+    found = loss.advantages(group(one(Outcome.PASS, 1.0), reference([1, 2], [3, 4])))
+    assert found == [[0.0] * 6, [0.0, 0.0, 1.0, 1.0]]
+    assert loss.trains(1, "reference") and not loss.trains(1, "sampled")
+    batch = tokens(LOG_PROBS, [1.0] * 5, supervised=[True] * 5)
+    assert float(loss.loss(batch).loss) == pytest.approx(-sum(LOG_PROBS) / 5)
 
 
 # GRPO: golden E03 and E07.
@@ -342,7 +405,7 @@ def test_importance_weights_are_bounded_and_have_no_gradient(pairs: list[tuple[f
         assert weight == pytest.approx(min(float(torch.tensor(o - b).double().exp()), cap))
 
 
-@pytest.mark.parametrize("name", base.names())
+@pytest.mark.parametrize("name", SAMPLING)
 def test_importance_sampling_can_be_turned_off(name: str) -> None:
     module = base.load(name)
     loss = module.Loss(module.Settings.model_validate({"importance_cap": 0}))
@@ -351,7 +414,7 @@ def test_importance_sampling_can_be_turned_off(name: str) -> None:
     assert float(stale.metrics["importance_capped_sum"]) == 0
 
 
-@pytest.mark.parametrize("name", base.names())
+@pytest.mark.parametrize("name", SAMPLING)
 def test_on_policy_tokens_are_not_reweighted(name: str) -> None:
     module = base.load(name)
     metrics = module.Loss(module.Settings()).loss(tokens(LOG_PROBS, [1.0] * 5)).metrics
@@ -362,6 +425,8 @@ def test_on_policy_tokens_are_not_reweighted(name: str) -> None:
 # What every loss promises.
 
 NORMALISATIONS = [
+    ("sft", "token"),
+    ("sft", "sequence"),
     ("rltf", "token"),
     ("rltf", "sequence"),
     ("grpo", "token"),
