@@ -1,0 +1,153 @@
+"""The error taxonomy by real programs: what the executor finds out of a program ends on the right tokens of the response.
+
+Every row is a program that is judged; its line at fault is marked by «these»; no mark and WHOLE is the whole program, no mark
+and IGNORE nothing. The response has text and a fence around the program, and two kinds of tokenizers cut it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from actors.error_spans import Blame
+from actors.prompts import extract_program
+from actors.rewards import rltf
+from actors.rewards.base import TurnContext
+from actors.token_offsets import token_offsets
+from executor.judging import Judge, JudgeRequest
+from executor.problem import Problem, StdioTest
+from executor.settings import ExecutorSettings
+from executor.verdict import Outcome
+
+LINE, WHOLE, IGNORE = Blame.LINE, Blame.WHOLE, Blame.IGNORE
+E, S = Outcome.ERROR, Outcome.SYNTAX_ERROR
+
+# Outcome, blame, whether the response was cut off at its length limit, program.
+ROWS: dict[str, tuple[Outcome, Blame, bool, str]] = {
+    "IndexError": (E, LINE, False, "a = [1]\nn = 5\n«print(a[n])»\n"),
+    "KeyError": (E, LINE, False, "d = {}\nfor k in 'ab':\n    «d[k] += 1»\n"),
+    "NameError": (E, LINE, False, "x = 1\n«print(y)»"),
+    "TypeError": (E, LINE, False, "«n = input() + 1»\nprint(n)"),
+    "ValueError": (E, LINE, False, "input()\n«print(int('x'))»"),
+    "AttributeError": (E, LINE, False, "x = []\n«x.push(1)»"),
+    "ZeroDivisionError in a function": (E, LINE, False, "def f(n):\n    «return 1 // n»\nf(0)"),
+    "UnboundLocalError": (E, LINE, False, "def f():\n    «x += 1»\n    x = 0\nf()"),
+    "EOFError": (E, LINE, False, "input()\n«b = input()»\nprint(b)"),
+    "ModuleNotFoundError": (E, LINE, False, "import os\n«import nothing_of_that_name»\n"),
+    "ImportError": (E, LINE, False, "«from math import nothing»\nprint(1)"),
+    "OverflowError": (E, LINE, False, "import math\n«math.exp(1000)»"),
+    "AssertionError": (E, LINE, False, "x = 1\n«assert x == 2, 'no'»"),
+    "StopIteration": (E, LINE, False, "«next(iter([]))»"),
+    "RuntimeError": (E, LINE, False, "d = {1: 1}\n«for k in d:»\n    d[k + 1] = 0"),
+    "an exception of the program's own": (E, LINE, False, "class Bad(Exception): pass\n«raise Bad('x')»"),
+    "UnicodeEncodeError": (E, LINE, False, "«print('\\ud800'.encode())»"),
+    "the deepest line of the program, below the library's": (E, LINE, False, "import re\n«re.compile('(')»\n"),
+    "a line that is there twice": (E, LINE, False, "x = 1\ny = 1 // x\nx = 0\n«y = 1 // x»\nprint(y)"),
+    "a decorated function": (
+        E,
+        LINE,
+        False,
+        "import functools\n@functools.cache\ndef f(n):\n    «return [][n]»\nprint(f(1))",
+    ),
+    "a statement of several lines": (E, LINE, False, "x = 0\ny = [\n    1,\n    «2 // x,»\n]"),
+    "tabs": (E, LINE, False, "def f():\n\tif 1:\n\t\t«return [][0]»\nf()"),
+    "line ends of Windows": (E, LINE, False, "x = 1\r\n«y = x + 'a'»\r\nprint(y)\r\n"),
+    "non-ASCII": (E, LINE, False, "π = 3  # 你好 😀\n«print(π + '→ naïve 😀')  # ✓»"),
+    "form feed": (E, LINE, False, "x = 1\n\x0c«y = x + 'a'»\nprint(y)\n"),
+    "RecursionError": (E, WHOLE, False, "def f(n):\n    return f(n + 1)\nf(0)"),
+    "timeout": (Outcome.TIMEOUT, WHOLE, False, "while True:\n    pass"),
+    "memory": (Outcome.MEMORY, WHOLE, False, "x = bytearray(1 << 34)"),
+    "output": (Outcome.OUTPUT_LIMIT, WHOLE, False, "while True:\n    print('x' * 10000)"),
+    "invalid syntax": (S, LINE, False, "x = 1\n«y = = 2»\nprint(y)"),
+    "return outside of a function": (S, LINE, False, "x = 1\n«return x»"),
+    "no binding for nonlocal": (S, LINE, False, "def f():\n    «nonlocal x»\n"),
+    "cannot assign": (S, LINE, False, "x = 1\n«f(x) = 2»"),
+    "never closed": (S, LINE, False, "x = 1\n«print((x»\ny = 2"),
+    "unterminated string": (S, LINE, False, "«s = 'abc»\nprint(s)"),
+    "in the last line, complete": (S, LINE, False, "x = 1\ny = 2\n«print(x,,»"),
+    "in the last line, cut off": (S, WHOLE, True, "x = 1\ny = 2\nprint(x,,"),
+    "bracket open where it was cut off": (S, WHOLE, True, "x = 1\nprint((x"),
+    "string open where it was cut off": (S, WHOLE, True, "x = 1\ns = 'ab"),
+    "colon missing where it was cut off": (S, WHOLE, True, "x = 1\nwhile x"),
+    "an earlier mistake in what was cut off": (S, LINE, True, "x = 1\n«if x»\nprint(x)\nprint((x"),
+    "triple quotes": (S, IGNORE, False, "s = '''abc\nprint(s)"),
+    "unindent": (S, IGNORE, False, "if 1:\n    x = 1\n  y = 2"),
+    "unexpected indent": (S, IGNORE, False, "x = 1\n    y = 2"),
+    "expected an indented block": (S, IGNORE, False, "if 1:\nx = 2"),
+    "tabs and spaces": (S, IGNORE, False, "if 1:\n        x = 1\n\ty = 2"),
+    "duplicate argument": (S, IGNORE, False, "def f(a, a):\n    pass"),
+    "import * in a function": (S, IGNORE, False, "def f():\n    from os import *"),
+    "SystemExit": (E, IGNORE, False, "import sys\nsys.exit(3)"),
+    "killed by a signal": (E, IGNORE, False, "import os\nos.abort()"),
+    "a wrong answer": (Outcome.FAILURE, IGNORE, False, "print(6)"),
+    "a right one": (Outcome.PASS, IGNORE, False, "print(5)"),
+}
+TEXT = "Naïve idea → fine 😀.\n"
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    with Judge(ExecutorSettings(wall_extra_s=0.5)) as judge:
+        yield judge
+
+
+@pytest.fixture(scope="module", params=["byte-level BPE", "sentencepiece"])
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    """Trained on half of the rows, so that the others meet tokens they do not know."""
+    from tokenizers import ByteLevelBPETokenizer, SentencePieceBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    corpus = [plain(program) for _, _, _, program in list(ROWS.values())[::2]]
+    if request.param == "byte-level BPE":
+        made = ByteLevelBPETokenizer()
+        made.train_from_iterator(corpus, vocab_size=420, show_progress=False)
+    else:
+        made = SentencePieceBPETokenizer(add_prefix_space=False)
+        alphabet = sorted({c for _, _, _, program in ROWS.values() for c in plain(program) + TEXT + "`"})
+        made.train_from_iterator([*corpus, "".join(alphabet)], vocab_size=320, show_progress=False)
+    return PreTrainedTokenizerFast(tokenizer_object=made._tokenizer, clean_up_tokenization_spaces=False)
+
+
+def plain(program: str) -> str:
+    return program.replace("«", "").replace("»", "")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_an_error_ends_on_its_tokens(judge: Judge, tokenizer: Any, name: str) -> None:
+    outcome, kind, truncated, marked = ROWS[name]
+    source = plain(marked)
+    response = f"{TEXT}```python\n{source}" + ("" if truncated else "\n```\nThat is all.")
+    ids = tokenizer.encode(response, add_special_tokens=False)
+    decoded = tokenizer.decode(ids, skip_special_tokens=True)
+    assert decoded == response, "the tokenizer of this test loses nothing"
+    found = extract_program(decoded, "python")
+    assert found is not None
+    problem = Problem(
+        id="p",
+        prompt="?",
+        kind="stdio",
+        time_limit_s=0.5,
+        memory_limit_mb=128,
+        public_tests=[StdioTest(input="2\n", output="5\n")],
+    )
+    verdict = judge.judge(JudgeRequest(problem, found.text))
+    assert verdict.outcome == outcome
+    offsets = token_offsets(tokenizer, ids)
+    context = TurnContext(
+        problem, verdict, decoded, ids, offsets, 0, found.start, found.end, truncated, turn=0, final=True
+    )
+    spans = rltf.Reward(rltf.Settings()).score(context).spans
+    if kind is IGNORE:
+        assert spans == []
+        return
+    (span,) = spans
+    if kind is WHOLE:
+        start, end = found.start, found.end
+    else:
+        start = response.index(source) + marked.index("«")
+        end = start + len(marked[marked.index("«") + 1 : marked.index("»")])
+    first, last = offsets[span.start], offsets[span.end - 1]
+    assert first[0] <= start < first[1], "it begins with the token that the line begins in"
+    assert last[0] < end <= last[1], "and ends with the one that it ends in"
