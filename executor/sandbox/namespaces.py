@@ -81,7 +81,7 @@ def _build(place: str, readable: list[str], devices: list[str]) -> None:
     os.mkdir(f"{place}/proc")
     hardened = _NO_SUID | _NO_DEVICES | _NO_EXEC
     _mount("proc", f"{place}/proc", "proc", hardened, "hidepid=2,subset=pid")
-    os.mkdir(f"{place}{SCRATCH}")
+    os.makedirs(f"{place}{SCRATCH}", exist_ok=True)  # what is shown below it, if anything, is hidden by it
     os.chdir(place)
     _check(_libc.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", _DETACH), "umount")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -441,6 +442,17 @@ def test_packages_that_are_named_can_be_imported_and_no_others(judge: Judge) -> 
     with Judge(ExecutorSettings(packages=[])) as bare:
         verdict = stdio(bare, numpy)
         assert verdict.error is not None and verdict.error.type == "ModuleNotFoundError"
+
+
+def test_an_installation_below_the_temporary_folder_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At L3 the programs' own /tmp lies over it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        Path(folder, "nearby.py").write_text("answer = 5\n")
+        monkeypatch.syspath_prepend(folder)
+        with Judge(ExecutorSettings(packages=["nearby"])) as judge, Judge(ExecutorSettings()) as plain:
+            assert stdio(judge, "import nearby; print(nearby.answer)").outcome == "pass"
+            assert judge.level == plain.level
 
 
 def test_numbers_of_numpy_count_as_numbers(judge: Judge) -> None:
