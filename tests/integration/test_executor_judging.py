@@ -443,6 +443,12 @@ def test_packages_that_are_named_can_be_imported_and_no_others(judge: Judge) -> 
         assert verdict.error is not None and verdict.error.type == "ModuleNotFoundError"
 
 
+def test_test_code_may_import_packages_as_well(judge: Judge) -> None:
+    test = "import numpy as np\n\ndef check(candidate):\n    assert np.isclose(candidate(3), 1.5)\n"
+    assert code(judge, "def f(n): return n / 2", test).outcome is Outcome.PASS
+    assert code(judge, "def f(n): return n", test).outcome is Outcome.FAILURE
+
+
 def test_numbers_of_numpy_count_as_numbers(judge: Judge) -> None:
     assert (
         function(judge, "import numpy\ndef f(): return [numpy.int64(3), numpy.float64(0.5)]", [], [3, 0.5]).outcome
