@@ -154,7 +154,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
     for number, line in read_lines(path):
         place = f"{path}:{number}"
         try:
-            columns = parse(line)
+            columns = parse(line.strip())
         except BrokenRow as reason:
             yield Row(place, split=split, broken=str(reason))
             continue
