@@ -276,7 +276,10 @@ def evaluate(
         ),
     ],
     problems: Annotated[
-        str, typer.Argument(metavar="PROBLEMS", help="A problem set or file: starter:held_out, mbpp:PATH, FILE.jsonl.")
+        str,
+        typer.Argument(
+            metavar="PROBLEMS", help="A problem set: starter:held_out, mbpp:SOURCE, humaneval:SOURCE, FILE.jsonl."
+        ),
     ],
     samples: Annotated[int, typer.Option(min=1, max=10_000, help="Samples a problem.")] = 4,
     k: Annotated[str, typer.Option("--k", metavar="K[,K]", help="Which pass@k to tell.")] = "1",

@@ -41,7 +41,7 @@ def hub_rows(name: str) -> Iterator[Row]:
 def folder_rows(path: Path) -> Iterator[Row]:
     """Rows of a folder of data files, all splits. Raises UserError."""
     try:
-        loaded = _loaded(str(path))
+        loaded = _loaded(str(path.absolute()))  # a bare name like json is something else to the library
     except Exception as error:
         raise _refusal(str(path), error, "not a folder of data files") from None
     return _rows(str(path), loaded)
