@@ -309,12 +309,12 @@ def evaluate(
     ks = _ks(k, samples)
     from actors.problem_sets.base import load
 
-    load(problems)  # a mistake in a file is told before an engine starts
+    chosen = load(problems)  # a mistake in a file is told before an engine starts
     from cluster.evaluation import evaluate_command
 
     evaluate_command(
         model=model,
-        problems=problems,
+        chosen=chosen,
         samples=samples,
         ks=ks,
         temperature=temperature,
