@@ -276,7 +276,10 @@ def evaluate(
         ),
     ],
     problems: Annotated[
-        str, typer.Argument(metavar="PROBLEMS", help="A problem set or file: starter:held_out, mbpp:PATH, FILE.jsonl.")
+        str,
+        typer.Argument(
+            metavar="PROBLEMS", help="A problem set: starter:held_out, mbpp:SOURCE, humaneval:SOURCE, FILE.jsonl."
+        ),
     ],
     samples: Annotated[int, typer.Option(min=1, max=10_000, help="Samples a problem.")] = 4,
     k: Annotated[str, typer.Option("--k", metavar="K[,K]", help="Which pass@k to tell.")] = "1",
@@ -306,12 +309,12 @@ def evaluate(
     ks = _ks(k, samples)
     from actors.problem_sets.base import load
 
-    load(problems)  # a mistake in a file is told before an engine starts
+    chosen = load(problems)  # a mistake in a file is told before an engine starts
     from cluster.evaluation import evaluate_command
 
     evaluate_command(
         model=model,
-        problems=problems,
+        chosen=chosen,
         samples=samples,
         ks=ks,
         temperature=temperature,
@@ -335,28 +338,39 @@ def _ks(text: str, samples: int) -> list[int]:
     return ks
 
 
-@app.command(short_help="Turn a problem set into Cupel's form.")
+@app.command(short_help="Turn a problem set into Cupel's form, run its references.")
 def problems(
     name: Annotated[
-        str, typer.Argument(metavar="NAME_OR_PATH", help="starter, starter:train, mbpp:PATH, apps:PATH or FILE.jsonl.")
+        str,
+        typer.Argument(
+            metavar="SET", help="starter, starter:train, mbpp:SOURCE, apps:SOURCE, humaneval:SOURCE or FILE.jsonl."
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the problems go, in Cupel's own form.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Where the problems go, in Cupel's own form.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Run every reference program; exit code 1 if one does not pass.")
     ] = False,
+    references: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Check at most this many references of each problem.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many problems.")] = None,
 ) -> None:
-    """Turn a known problem set into Cupel's own form.
+    """Turn a known problem set into Cupel's own form, and run its reference programs against its own tests.
+
+    SOURCE is a file, a folder, or the name of a data set of the hub.
 
     \b
     Examples:
       cupel problems starter --out starter.jsonl --check
       cupel problems mbpp:mbpp.jsonl#train --out mbpp_train.jsonl
-      cupel problems apps:APPS/train --out apps.jsonl --limit 100
+      cupel problems mbpp:google-research-datasets/mbpp#test,asserts,shots --out mbpp_test.jsonl
+      cupel problems apps:APPS/train --check --references 3 --limit 100
     """
     from cluster.problem_files import write_problems
 
-    raise typer.Exit(write_problems(name, out, check=check, limit=limit))
+    raise typer.Exit(write_problems(name, out, check=check, limit=limit, references=references))
 
 
 # Looking at runs -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 
 from actors.engine.protocol import EngineError, EngineSettings, SamplingSettings
 from actors.evaluation import Evaluation, evaluate
-from actors.problem_sets.base import load as load_problems
 from actors.prompts import extract_program, prompt_ids
 from cluster import machine
 from cluster.config import Config, load_config
@@ -30,7 +29,7 @@ MAX_RESPONSE_TOKENS = 256  # for a model that no run of ours says a limit for
 def evaluate_command(
     *,
     model: str,
-    problems: str,
+    chosen: list[Problem],
     samples: int,
     ks: list[int],
     temperature: float,
@@ -38,11 +37,10 @@ def evaluate_command(
     max_response_tokens: int | None,
     out: Path | None,
 ) -> dict[str, Any]:
-    """Sample, judge, print pass@k with 95 % intervals, and write `out` if asked. Raises UserError for what a person can mend."""
+    """Sample for the `chosen` problems, judge, print pass@k with 95 % intervals, and write `out` if asked. Raises UserError for what a person can mend."""
     import json
 
     folder, config, of_a_run = find_model(model)
-    chosen = load_problems(problems)
     own_limit = config.rollout.max_response_tokens if of_a_run else MAX_RESPONSE_TOKENS
     settings = SamplingSettings(temperature, top_p, max_response_tokens or own_limit)
     print(

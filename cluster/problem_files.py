@@ -1,61 +1,103 @@
-"""`cupel problems`: a known problem set as a file in Cupel's own form, with its references checked where asked for.
+"""`cupel problems`: a known problem set as a file in Cupel's own form, and its references run against their own tests.
 
-Invariants: the file appears whole or not at all; what --check finds is told problem by problem.
+Invariants: the file appears whole or not at all; what the check finds is told as it is found, in the order of the set,
+and no more than a few references a core are held at a time.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from actors.problem_sets import jsonl
 from actors.problem_sets.base import load
 from cluster.run_folder import write_atomically
-from executor.judging import Judge, JudgeRequest
+from executor.errors import UserError
+from executor.judging import JudgeRequest
+from executor.languages.base import refuse
 from executor.problem import Problem
+from executor.process_pool import Judged, ProcessPool, cores
+from executor.progress import progress
 from executor.settings import ExecutorSettings
 from executor.verdict import Outcome, Verdict
 
+_AHEAD = 16  # references held a core
+_MESSAGE = 160
 
-def write_problems(name: str, out: Path, *, check: bool, limit: int | None = None) -> int:
-    """Write the set `name` to `out`. Returns 1 if `check` found a reference that does not pass, else 0. Raises
-    UserError.
+
+def write_problems(
+    name: str, out: Path | None, *, check: bool, limit: int | None = None, references: int | None = None
+) -> int:
+    """Write the set `name` to `out`, if given, and `check` at most so many references of each problem. Returns 1 if one
+    does not pass, else 0. Raises UserError.
     """
+    if out is None and not check:
+        raise UserError("give --out FILE.jsonl to write the problems, --check to run their references, or both")
+    if references is not None and not check:
+        raise UserError(f"--references {references}: says how many references of a problem --check runs; add --check")
     problems = load(name, limit)
-    write_atomically(out, jsonl.dump(problems))
     tests = sum(len(p.public_tests) + len(p.private_tests) for p in problems)
-    print(f"{len(problems)} problems, {tests} tests -> {out}")
-    return _report(problems) if check else 0
+    if out is not None:
+        write_atomically(out, jsonl.dump(problems))
+    print(f"{len(problems)} problems, {tests} tests" + (f" -> {out}" if out else ""), flush=True)
+    return _check(problems, references) if check else 0
 
 
-def _report(problems: Sequence[Problem]) -> int:
-    requests = [JudgeRequest(p, reference, index=i) for p in problems for i, reference in enumerate(p.references)]
+def _check(problems: Sequence[Problem], most: int | None) -> int:
+    """Tell which references disagree with their tests, then the counts."""
+    for problem in problems:
+        refuse(problem)
+    requests = [
+        JudgeRequest(problem, reference, index=index)
+        for problem in problems
+        for index, reference in enumerate(problem.references[:most])
+    ]
+    outcomes: Counter[Outcome] = Counter()
+    solved: set[str] = set()
+    with (
+        ProcessPool(ExecutorSettings(), min(cores(), max(1, len(requests)))) as pool,
+        progress(len(requests), 0) as show,
+    ):
+        for request, judged in _in_order(pool, requests):
+            outcomes[judged.outcome] += 1
+            if judged.outcome is Outcome.PASS:
+                solved.add(request.problem.id)
+            else:
+                print(_disagreement(Verdict.model_validate_json(judged.line)), flush=True)
+            show(outcomes.total(), outcomes)
     without = sum(not p.references for p in problems)
-    bad = [v for v in judge_all(requests) if v.outcome is not Outcome.PASS]
-    for verdict in bad:
-        why = f": {verdict.error.type}: {verdict.error.message}" if verdict.error else ""
-        print(
-            f"{verdict.problem_id}: reference {verdict.index}: {verdict.outcome.value}, {verdict.passed} of {verdict.total} tests{why}"
-        )
+    told = ", ".join(f"{outcomes[outcome]} {outcome.value}" for outcome in Outcome if outcome in outcomes)
+    print(f"{outcomes.total()} references run at {pool.level}: {told or 'none'}")
     print(
-        f"{len(requests) - len(bad)} of {len(requests)} references pass"
-        + (f"; {without} problems have none" if without else "")
+        f"{len(problems)} problems: {len(solved)} with a reference that passes, "
+        f"{len(problems) - len(solved) - without} with none that passes, {without} without a reference"
     )
-    return 1 if bad else 0
+    return 0 if outcomes.total() == outcomes[Outcome.PASS] else 1
 
 
-def judge_all(requests: Sequence[JudgeRequest]) -> list[Verdict]:
-    """The verdicts in order, judged side by side on this machine's cores."""
-    workers = max(1, min(8, os.cpu_count() or 1))
-    verdicts: list[Verdict] = []
-    with Judge(ExecutorSettings(slots=workers)) as judge, ThreadPoolExecutor(workers) as threads:
-        for verdict in threads.map(judge.judge, requests):
-            verdicts.append(verdict)
-            if sys.stderr.isatty() and len(verdicts) % 20 == 0:
-                print(f"\r{len(verdicts)} of {len(requests)} references", end="", file=sys.stderr, flush=True)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return verdicts
+def _in_order(pool: ProcessPool, requests: Iterable[JudgeRequest]) -> Iterator[tuple[JudgeRequest, Judged]]:
+    """Each request with its verdict, as they come, in order."""
+    ahead: deque[tuple[JudgeRequest, Future[Judged]]] = deque()
+    for request in requests:
+        ahead.append((request, pool.submit(request)))
+        if len(ahead) > _AHEAD * cores():
+            request, future = ahead.popleft()
+            yield request, future.result()
+    for request, future in ahead:
+        yield request, future.result()
+
+
+def _disagreement(verdict: Verdict) -> str:
+    """One line on a reference that does not pass: the outcome, and what the first of its tests that is not passed shows."""
+    place = f"{verdict.problem_id}: reference {verdict.index}"
+    line = f"{place}: {verdict.outcome.value}, {verdict.passed} of {verdict.total} tests"
+    for number, test in enumerate(verdict.tests, 1):
+        if test.outcome is verdict.outcome:
+            error = verdict.error if verdict.outcome in (Outcome.ERROR, Outcome.SYNTAX_ERROR) else None
+            message = f"{error.type}: {error.message}" if error else test.message
+            line += f"; test {number}: {message}"
+            break
+    line = " ".join(line.split())
+    return line if len(line) <= _MESSAGE else line[: _MESSAGE - 4] + " ..."

@@ -37,7 +37,7 @@ class ExecutorSettings(BaseModel):
     )
     packages: list[str] = Field(
         default=["numpy"],
-        description="Packages beyond the standard library that programs may import, as far as they are installed beside Cupel.",
+        description="Packages beyond the standard library that programs and test code may import, as far as they are installed beside Cupel.",
     )
     scratch_dir: str | None = Field(
         default=None, description="Folder for the programs' scratch folders; the system's if null."

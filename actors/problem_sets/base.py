@@ -2,25 +2,22 @@
 Cupel's own form.
 
 A file of this folder that reads a set has `load(rest) -> list[Problem]` and `FORM`, one line on what REST is.
-Invariants: a set that is returned has problems, no id twice, and tests for every problem; everything else is told with
-the file and the line.
+Invariants: a set that is returned has problems, no id twice, and tests for every problem. What is wrong with Cupel's own
+form is an error with file and line; what is wrong with a row of another's is told, and the row left out (rows.py).
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
+from actors.problem_sets.rows import SOURCES
 from executor.errors import UserError
 from executor.problem import Problem
 
-_NOT_SETS = {"base", "jsonl"}
+_NOT_SETS = {"base", "hub", "jsonl", "rows"}
 
 
 class ProblemSet(Protocol):
@@ -45,7 +42,10 @@ def kinds() -> list[str]:
 
 def forms() -> list[str]:
     """One line on each way to name a problem set."""
-    return [_module(kind).FORM for kind in kinds()] + ["FILE.jsonl: problems in Cupel's own form"]
+    return [_module(kind).FORM for kind in kinds()] + [
+        f"SOURCE is {SOURCES}",
+        "FILE.jsonl: problems in Cupel's own form",
+    ]
 
 
 def load(name: str, limit: int | None = None) -> list[Problem]:
@@ -82,33 +82,3 @@ def _refuse_twins(name: str, problems: list[Problem]) -> None:
         if problem.id in seen:
             raise UserError(f"problem set {name}: problem {problem.id!r} is there twice")
         seen.add(problem.id)
-
-
-# What the loaders of foreign forms share -----------------------------------------------------------------------------
-
-
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a JSONL file, each with its place (`file:line`) for messages. Raises UserError."""
-    from executor.files import read_lines
-
-    for number, line in read_lines(path):
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON: {error.msg} (column {error.colno})") from None
-        except RecursionError:
-            raise UserError(f"{where}: JSON nested too deep") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: not an object")
-        yield where, row
-
-
-def make_problem(where: str, **fields: Any) -> Problem:
-    """A problem, with what is wrong about it as a UserError that names the place."""
-    try:
-        return Problem(**fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}") from None

@@ -15,8 +15,11 @@ def load(path: str) -> list[Problem]:
 
 
 def dump(problems: list[Problem]) -> str:
-    """The problems as the text of a file that `load` reads back to equal ones; what is left at its default is left out."""
-    return "".join(json.dumps(_short(problem), ensure_ascii=False) + "\n" for problem in problems)
+    """The problems as the text of a file that `load` reads back to equal ones; what is left at its default is left out.
+    Half of a surrogate pair, which UTF-8 cannot hold, is written as its escape.
+    """
+    text = "".join(json.dumps(_short(problem), ensure_ascii=False) + "\n" for problem in problems)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _short(problem: Problem) -> dict[str, object]:

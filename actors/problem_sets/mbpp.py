@@ -1,88 +1,144 @@
-"""MBPP, in the columns of the hub's data set or in the mxeval form; which of the two a row is, its columns tell.
+"""MBPP, in the columns of the hub's data set (MBPP+ included) or in the mxeval form; which of them a row is, its columns tell.
 
-hub: task_id, text or prompt, code, test_list, test_setup_code or test_imports. The first assert is public and is shown
-in the prompt, as the function's name is told nowhere else; the others are private. challenge_test_list is not used, as
-in MBPP's own evaluation. mxeval: task_id, prompt (signature and docstring), canonical_solution, entry_point, test
-(`check(candidate)`). Its docstring shows all tests. `mbpp:PATH#train` keeps one of MBPP's usual parts, by task number:
-few_shot 1-10, test 11-510, validation 511-600, train 601-974.
+hub: task_id, text or prompt, code, test_list, test_setup_code or test_imports; MBPP+ has its many tests in `test`. The
+first assert is public and is shown in the prompt, as the function's name is told nowhere else; all other tests are
+private. challenge_test_list is not used, as in MBPP's own evaluation. mxeval: task_id, prompt (signature and docstring),
+canonical_solution, entry_point, test (`check(candidate)`). Its docstring shows all tests.
+
+Words after `#`: one of MBPP's usual parts, by task number, whatever split a row comes from; `asserts` shows all of
+test_list in the prompt, which changes nothing in what is public; `shots` puts tasks 2, 3 and 4 before the question as
+worked examples, and leaves them out of the set.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from actors.problem_sets.base import make_problem, read_rows
+from actors.problem_sets.humaneval import completion, refuse_other_languages
+from actors.problem_sets.rows import BrokenRow, Row, good, make_problem, named, rows
 from executor.errors import UserError
 from executor.problem import Problem
 
-FORM = "mbpp:FILE.jsonl, mbpp:FILE.jsonl#train: MBPP in the hub's columns or in mxeval's form (parts few_shot, test, validation, train)"
 PARTS = {"few_shot": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
-_NUMBER = re.compile(r"(?:MBPP/)?(\d+)\Z")
+OPTIONS = ("asserts", "shots")
+SHOTS = (2, 3, 4)
+FORM = f"mbpp:SOURCE[#WORD,...]: MBPP or MBPP+; words: a part ({', '.join(PARTS)}), {', '.join(OPTIONS)}"
+_NUMBER = re.compile(r"(?:(?:MBPP|Mbpp)/)?(\d{1,9})\Z")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the words after `#` ask for; `shots` is the text before the question."""
+
+    numbers: range | None
+    all_asserts: bool
+    shots: str = ""
 
 
 def load(rest: str) -> list[Problem]:
-    """The problems of `FILE` or `FILE#PART`. Raises UserError."""
-    name, sign, part = rest.partition("#")
-    if not name:
-        raise UserError(f"problem set 'mbpp:': give a file: {FORM}")
-    if sign and part not in PARTS:
-        raise UserError(f"problem set 'mbpp:{rest}': MBPP has the parts {', '.join(PARTS)}")
-    problems = []
-    for where, row in read_rows(Path(name).expanduser()):
-        number = _number(where, row)
-        if not sign or number in PARTS[part]:
-            problems.append(_mxeval(where, number, row) if "canonical_solution" in row else _hub(where, number, row))
-    return problems
+    """The problems of `SOURCE` or `SOURCE#WORD,...`. Raises UserError."""
+    source, words = named("mbpp", FORM, rest)
+    parts = [word for word in words if word in PARTS]
+    if len(parts) > 1 or set(words) - {*PARTS, *OPTIONS}:
+        known = f"one of the parts {', '.join(PARTS)}, and {', '.join(OPTIONS)}"
+        raise UserError(f"problem set 'mbpp:{rest}': MBPP has {known}")
+    found = list(rows(source))
+    wanted = _Wanted(PARTS[parts[0]] if parts else None, "asserts" in words)
+    if "shots" in words:
+        wanted = replace(wanted, shots=_shots(source, found, wanted))
+    return good(source, found, lambda row: _problem(row, wanted))
 
 
-def _number(where: str, row: dict[str, Any]) -> int:
-    match = _NUMBER.match(str(row.get("task_id", "")))
+def _problem(row: Row, wanted: _Wanted) -> Problem | None:
+    number = _number(row)
+    if wanted.numbers is not None and number not in wanted.numbers:
+        return None
+    if wanted.shots and number in SHOTS:
+        return None
+    if "canonical_solution" not in row.columns:
+        return _hub(number, row, wanted)
+    if wanted.shots or wanted.all_asserts:
+        raise BrokenRow(f"in mxeval's form, which shows all tests; {' and '.join(OPTIONS)} are for the hub's columns")
+    description = row.columns.get("description")
+    statement = description if description and isinstance(description, str) else "Complete this function."
+    return completion(row, f"mbpp/{number}", statement)
+
+
+def _number(row: Row) -> int:
+    refuse_other_languages(row)
+    match = _NUMBER.match(str(row.columns.get("task_id", "")))
     if match is None:
-        known = "task_id like 11 or MBPP/11"
-        raise UserError(f"{where}: not a row of MBPP for Python (it needs {known}; found {row.get('task_id')!r})")
+        found = row.columns.get("task_id")
+        raise BrokenRow(f"not a row of MBPP (it needs task_id like 11 or MBPP/11; found {found!r:.60})")
     return int(match.group(1))
 
 
-def _hub(where: str, number: int, row: dict[str, Any]) -> Problem:
-    tests = row.get("test_list")
-    text = row.get("text") or row.get("prompt")
-    if not isinstance(tests, list) or not isinstance(text, str):
-        raise UserError(
-            f"{where}: neither hub columns (text, code, test_list) nor mxeval's (prompt, canonical_solution, test)"
-        )
-    setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
+def _hub(number: int, row: Row, wanted: _Wanted) -> Problem:
+    _, code, tests = _parts(row)
+    if not tests:
+        raise BrokenRow("no tests")
+    more = row.columns.get("test")
+    setup = row.columns.get("test_setup_code") or _joined(row.columns.get("test_imports"))
     codes = [{"code": f"{setup}\n{test}" if setup else test} for test in tests]
-    name = entry_point(tests[0], row.get("code") or "") if tests else None
-    shown = f"\n\nIt must satisfy this test:\n{tests[0]}" if tests else ""
+    codes += [{"code": more}] if isinstance(more, str) and more.strip() else []
     return make_problem(
-        where,
         id=f"mbpp/{number}",
-        prompt=text + shown,
+        prompt=wanted.shots + _question(row, wanted),
         kind="function",
-        entry_point=name,
+        entry_point=entry_point(tests[0], code),
         public_tests=codes[:1],
         private_tests=codes[1:],
-        references=[row["code"]] if row.get("code") else [],
+        references=[code] if code else [],
     )
 
 
-def _mxeval(where: str, number: int, row: dict[str, Any]) -> Problem:
-    prompt, solution = row.get("prompt"), row.get("canonical_solution")
-    if not isinstance(prompt, str) or not isinstance(row.get("test"), str):
-        raise UserError(f"{where}: mxeval's rows have prompt and test")
-    return make_problem(
-        where,
-        id=f"mbpp/{number}",
-        prompt=row.get("description") or "Complete this function.",
-        starter_code=prompt.strip("\n"),
-        kind="script",
-        entry_point=row.get("entry_point"),
-        private_tests=[{"code": row["test"]}],
-        references=[prompt + solution] if solution else [],
+def _parts(row: Row) -> tuple[str, str, list[str]]:
+    """Text, code and asserts of a row in the hub's columns. Raises BrokenRow."""
+    text = row.columns.get("text") or row.columns.get("prompt")
+    code, tests = row.columns.get("code") or "", row.columns.get("test_list")
+    if not (isinstance(text, str) and isinstance(code, str) and _are_texts(tests)):
+        raise BrokenRow("neither hub columns (text, code, test_list) nor mxeval's (prompt, canonical_solution, test)")
+    return text, code, tests or []
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _joined(lines: Any) -> str:
+    return "\n".join(lines) if _are_texts(lines) else ""
+
+
+def _question(row: Row, wanted: _Wanted) -> str:
+    """The text of a task with the asserts that its prompt shows."""
+    text, _, tests = _parts(row)
+    shown = tests if wanted.all_asserts else tests[:1]
+    return "\n".join(
+        [text, "", "It must satisfy these tests:" if len(shown) > 1 else "It must satisfy this test:", *shown]
     )
+
+
+def _shots(source: str, found: list[Row], wanted: _Wanted) -> str:
+    """The worked examples, each as its task is asked and as its answer is to be given. Raises UserError."""
+    examples: dict[int, str] = {}
+    for row in found:
+        try:
+            number = _number(row)
+            if number in SHOTS:
+                code = _parts(row)[1].replace("\r\n", "\n").strip()
+                examples[number] = f"{_question(row, wanted)}\n\n```python\n{code}\n```"
+        except BrokenRow:
+            continue  # told where all rows are read
+    missing = [str(number) for number in SHOTS if number not in examples]
+    if missing:
+        raise UserError(
+            f"{source}: shots needs MBPP's tasks 2, 3 and 4 in the hub's columns; missing: {', '.join(missing)}"
+        )
+    solved = "\n\n".join(examples[number] for number in SHOTS)
+    return f"Three tasks and their solutions:\n\n{solved}\n\nThe next task:\n\n"
 
 
 def entry_point(test: str, code: str) -> str | None:

@@ -167,7 +167,7 @@ class PythonProgram:
             "nonce": nonce,
             "cap": self._limits.output_bytes,
         }
-        parts = Part(marshal.dumps(job), source=self._source), Part(marshal.dumps(told))
+        parts = Part(marshal.dumps(job), source=self._source), Part(marshal.dumps(told), source=steps.code)
         return findings.tested(self._slot.run(*parts, self._limits), self._limits, nonce)
 
     def _checked(self, test: StdioTest | FunctionTest, finding: Finding) -> Finding:

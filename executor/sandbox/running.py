@@ -40,7 +40,7 @@ class Part:
     control: bytes
     stdin: bytes = b""
     source: str = ""
-    """The program, for what it may import."""
+    """The program or the test code, for what it may import."""
 
 
 @dataclass(frozen=True)

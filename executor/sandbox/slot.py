@@ -42,7 +42,8 @@ class Slot:
 
         They have to be ended before the next are started.
         """
-        loaded = self._packages is not None and self._packages.mentioned_in(program.source)
+        sources = (program.source, tester.source if tester else "")
+        loaded = self._packages is not None and any(map(self._packages.mentioned_in, sources))
         zygote = self._ready(loaded)
         running = Running(self._clean, partial(self._start_anew, loaded))
         with running.guarded():

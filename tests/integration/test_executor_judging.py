@@ -455,6 +455,12 @@ def test_an_installation_below_the_temporary_folder_is_as_good(monkeypatch: pyte
             assert judge.level == plain.level
 
 
+def test_test_code_may_import_packages_as_well(judge: Judge) -> None:
+    test = "import numpy as np\n\ndef check(candidate):\n    assert np.isclose(candidate(3), 1.5)\n"
+    assert code(judge, "def f(n): return n / 2", test).outcome is Outcome.PASS
+    assert code(judge, "def f(n): return n", test).outcome is Outcome.FAILURE
+
+
 def test_numbers_of_numpy_count_as_numbers(judge: Judge) -> None:
     assert (
         function(judge, "import numpy\ndef f(): return [numpy.int64(3), numpy.float64(0.5)]", [], [3, 0.5]).outcome
