@@ -222,7 +222,7 @@ async def _sample(plan: Plan, sampled: Sampled, file: SampleFile | None, reasons
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(plan.folder, local_files_only=True)
-    prompts = _prompts(plan, tokenizer, reasons)
+    prompts = fitting_prompts(plan, tokenizer, reasons)
     todo = sum(problem_id in prompts for problem_id, _ in sampled.missing())
     if not todo:
         return
@@ -281,7 +281,7 @@ async def _sample(plan: Plan, sampled: Sampled, file: SampleFile | None, reasons
             await engine.shutdown()
 
 
-def _prompts(plan: Plan, tokenizer: PreTrainedTokenizerBase, reasons: dict[str, str]) -> dict[str, list[int]]:
+def fitting_prompts(plan: Plan, tokenizer: PreTrainedTokenizerBase, reasons: dict[str, str]) -> dict[str, list[int]]:
     """Token ids by problem, without those that leave the model no room for a response; these get a reason."""
     from transformers import AutoConfig
 

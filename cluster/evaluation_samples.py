@@ -176,5 +176,5 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
         was, is_now = before.get(name), now[name]
         if was != is_now:
             plain = all(isinstance(value, int | float) for value in (was, is_now))
-            told.append(f"{name} {was}, not {is_now}" if plain else name)
+            told.append(f"{name} ({was}, now {is_now})" if plain else name)
     return ", ".join(told)

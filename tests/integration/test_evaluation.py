@@ -59,7 +59,7 @@ def test_a_killed_evaluation_goes_on_and_draws_no_sample_twice(tmp_path: Path) -
     assert not (tmp_path / "r.json").exists()
 
     code, told, err = end(start(tmp_path, "--temperature", "0.5"))
-    assert code == 2 and "temperature 1.0, not 0.5; --fresh" in err and told == ""
+    assert code == 2 and "temperature (1.0, now 0.5); --fresh" in err and told == ""
     assert path.read_bytes() == there
 
     code, told, err = end(start(tmp_path))

@@ -81,7 +81,7 @@ def test_other_settings_are_told_in_one_line_and_change_nothing(tmp_path: Path) 
     write(path, WANTED[:2])
     before = path.read_bytes()
     with pytest.raises(
-        UserError, match=r"other settings: model, temperature 1.0, not 0.6; --fresh starts anew"
+        UserError, match=r"other settings: model, temperature \(1.0, now 0.6\); --fresh starts anew"
     ) as told:
         SampleFile(path, {**MADE_WITH, "temperature": 0.6, "model": "n"}, Sampled(PROBLEMS, 3))
     assert "\n" not in str(told.value) and path.read_bytes() == before
