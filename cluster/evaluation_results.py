@@ -93,17 +93,18 @@ def incomplete(
 
 
 def notes(lacking: Mapping[str, dict[str, Any]], ks: Sequence[int], missing_as_zero: bool) -> list[str]:
-    """A line for each k on the problems that say nothing of pass@k, if there are any."""
-    lines = []
+    """Lines on the problems that say nothing of pass@k, one for all k that lack the same."""
     fate = "count as 0" if missing_as_zero else "are left out (--missing-as-zero counts them as 0)"
+    lacking_by_k: dict[tuple[str, ...], list[str]] = {}
     for k in sorted({1, *ks}):
-        names = [problem_id for problem_id, lack in lacking.items() if k in lack["too_few_for_k"]]
-        if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            lines.append(
-                f"pass@{k}: {len(names)} problems with too few judged samples {fate}: {', '.join(names[:_SHOWN])}{more}"
-            )
-    return lines
+        names = tuple(problem_id for problem_id, lack in lacking.items() if k in lack["too_few_for_k"])
+        lacking_by_k.setdefault(names, []).append(f"pass@{k}")
+    return [
+        f"{', '.join(rates)}: problems with too few judged samples {fate}: {', '.join(names[:_SHOWN])}"
+        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        for names, rates in lacking_by_k.items()
+        if names
+    ]
 
 
 def table(rows: Sequence[Row]) -> str:
