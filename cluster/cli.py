@@ -284,43 +284,81 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, max=10_000, help="Samples a problem.")] = 4,
     k: Annotated[str, typer.Option("--k", metavar="K[,K]", help="Which pass@k to tell.")] = "1",
     turns: Annotated[int, typer.Option(min=1, help="Turns of an episode; this version evaluates single turns.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0.01, max=2, help="Sampling temperature.")] = 1.0,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of probability mass sampled from.")] = 1.0,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=2, help="Sampling temperature; as RLTF's paper has it for APPS 0.6, MBPP 1.2, else 1."
+        ),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="Share of probability mass sampled from; for APPS and MBPP 0.95, else 1."),
+    ] = None,
     max_response_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Tokens after which a response is cut off; a run's own limit, else 256."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="RESULTS.json", help="Where the results go as JSON as well.")
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the samples; a run's own, else the default of run.seed.")
     ] = None,
+    missing_as_zero: Annotated[
+        bool,
+        typer.Option(
+            "--missing-as-zero", help="Count problems without enough judged samples as 0, as RLTF's evaluator does."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RESULTS.json",
+            help="Where results go; RESULTS.md, a table, and RESULTS.samples.jsonl, every sample as it is judged, go beside it.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew where there are samples of an earlier call with the same --out.")
+    ] = False,
 ) -> None:
-    """Sample programs from a model and tell pass@k with 95 % intervals.
+    """Sample programs from a model and tell pass@k, strict accuracy and test-case average with 95 % intervals.
+
+    Told for all problems and by difficulty. With --out, a call that was broken off is gone on with by the same call, and
+    one with more --samples draws only those that are lacking.
 
     \b
     Examples:
       cupel eval smollm2-135m-instruct starter:held_out --samples 8 --k 1,8
       cupel eval runs/2026-01-31_12-00-00 starter:held_out --out results.json
       cupel eval runs/2026-01-31_12-00-00/checkpoints/step_24 mbpp:mbpp.jsonl#test
+      cupel eval my_model apps:APPS/test --samples 1000 --k 1,5,10,1000 --out apps.json
     """
     from executor.errors import UserError
 
     if turns != 1:
         raise UserError(f"--turns {turns}: this version evaluates single turns; leave --turns out")
     ks = _ks(k, samples)
+    if out is None and fresh:
+        raise UserError("--fresh: without --out nothing is kept that could be gone on with")
+    if out is not None and out.suffix != ".json":
+        raise UserError(f"--out {out}: give a name that ends in .json; table and samples go beside it")
     from actors.problem_sets.base import load
 
     chosen = load(problems)  # a mistake in a file is told before an engine starts
-    from cluster.evaluation import evaluate_command
+    from cluster.evaluation import Asked, evaluate_command
 
     evaluate_command(
-        model=model,
-        chosen=chosen,
-        samples=samples,
-        ks=ks,
-        temperature=temperature,
-        top_p=top_p,
-        max_response_tokens=max_response_tokens,
-        out=out,
+        Asked(
+            model=model,
+            problem_set=problems,
+            samples=samples,
+            ks=ks,
+            temperature=temperature,
+            top_p=top_p,
+            max_response_tokens=max_response_tokens,
+            seed=seed,
+            out=out,
+            fresh=fresh,
+            missing_as_zero=missing_as_zero,
+        ),
+        chosen,
     )
 
 

@@ -1,148 +1,298 @@
-"""`cupel eval`: pass@k of a model on a problem set, with an engine and a judge of its own and no cluster."""
+"""`cupel eval`: pass@k of a model on a problem set, with an engine and judges of its own and no cluster.
+
+Invariants: a bounded number of samples is under way, and each is written as soon as it is judged; what is in the file is never sampled again; a
+sample's tokens depend on its own seed, not on when it is drawn; a sample that our own machinery failed to judge is never counted as wrong.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+import platform
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actors.engine.protocol import EngineError, EngineSettings, SamplingSettings
-from actors.evaluation import Evaluation, evaluate
+from actors.engine.protocol import Completion, Engine, EngineError, EngineSettings, SamplingSettings
 from actors.prompts import extract_program, prompt_ids
 from cluster import machine
-from cluster.config import Config, load_config
-from cluster.model_source import DEFAULT_MODEL, resolve
+from cluster.benchmark import benchmark_of
+from cluster.bounded import bounded
+from cluster.config import Config
+from cluster.evaluated_model import find_model, fingerprint
+from cluster.evaluation_results import incomplete, notes, summarise, table, tests_of
+from cluster.evaluation_samples import JudgedSample, Sampled, SampleFile, seed_of
 from cluster.placement import engine_threads
-from cluster.run_folder import latest_checkpoint, write_atomically
-from cluster.statistics import pass_rate_interval
+from cluster.run_folder import write_atomically
+from executor.deadline import within
 from executor.errors import UserError
-from executor.judging import Judge, JudgeRequest
+from executor.judging import JudgeRequest
+from executor.languages.base import refuse
 from executor.problem import Problem
+from executor.process_pool import ProcessPool, cores
+from executor.progress import progress
 from executor.settings import ExecutorSettings
-from executor.verdict import Verdict, no_code
+from executor.verdict import Outcome, jsonable, no_code
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MAX_RESPONSE_TOKENS = 256  # for a model that no run of ours says a limit for
+_AHEAD = 4  # samples that wait for a judge or are with it, a core, beside those that the engine is at
+_PATIENCE_S = 600.0
+_TOKEN_S = 4.0  # the slowest that a token may come
 
 
-def evaluate_command(
-    *,
-    model: str,
-    chosen: list[Problem],
-    samples: int,
-    ks: list[int],
-    temperature: float,
-    top_p: float,
-    max_response_tokens: int | None,
-    out: Path | None,
-) -> dict[str, Any]:
-    """Sample for the `chosen` problems, judge, print pass@k with 95 % intervals, and write `out` if asked. Raises UserError for what a person can mend."""
-    import json
+@dataclass(frozen=True)
+class Asked:
+    """What a person asks of an evaluation; None: as the benchmark or the model has it."""
 
-    folder, config, of_a_run = find_model(model)
-    own_limit = config.rollout.max_response_tokens if of_a_run else MAX_RESPONSE_TOKENS
-    settings = SamplingSettings(temperature, top_p, max_response_tokens or own_limit)
-    print(
-        f"{len(chosen)} problems x {samples} samples of at most {settings.max_tokens} tokens, with {folder}", flush=True
-    )
-    try:
-        evaluation = asyncio.run(_sample(folder, config, chosen, samples, settings))
-    except EngineError as error:
-        raise UserError(str(error)) from None
-    counts = [(evaluation.passed[p.id], evaluation.samples[p.id]) for p in chosen if evaluation.samples.get(p.id)]
-    if len(counts) < len(chosen):
-        print(f"{len(chosen) - len(counts)} problems could not be judged and are left out")
-    result: dict[str, Any] = {
-        "model": str(folder),
-        "problems": len(counts),
-        "samples": samples,
-        "temperature": temperature,
-        "top_p": top_p,
-        "max_response_tokens": settings.max_tokens,
-        "pass_at_k": {},
-        "by_problem": {
-            p: {"passed": evaluation.passed[p], "samples": n} for p, n in sorted(evaluation.samples.items())
-        },
-    }
-    for k in ks:
-        usable = [(passed, n) for passed, n in counts if n >= k]
-        if not usable:
-            raise UserError(f"no problem has {k} judged samples: the executors failed on too many")
-        interval = pass_rate_interval(usable, k)
-        result["pass_at_k"][str(k)] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        print(
-            f"pass@{k} {interval.mean:.3f}  95 % interval [{interval.low:.3f}, {interval.high:.3f}]  {len(usable)} problems x {samples} samples"
+    model: str
+    problem_set: str
+    samples: int
+    ks: list[int]
+    temperature: float | None = None
+    top_p: float | None = None
+    max_response_tokens: int | None = None
+    seed: int | None = None
+    out: Path | None = None
+    fresh: bool = False
+    missing_as_zero: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What samples are drawn from and how; how many is not of it, and may grow."""
+
+    folder: Path
+    """Of the model."""
+    config: Config
+    """Of the run that the model is from, or the defaults."""
+    problems: Sequence[Problem]
+    sampling: SamplingSettings
+    seed: int
+
+    @property
+    def executor(self) -> ExecutorSettings:
+        """The run's limits; the level of isolation is this machine's, which need not be the one it was trained on."""
+        limits = {"output_limit_bytes", "wall_factor", "wall_extra_s", "packages"}
+        return ExecutorSettings(**self.config.executor.model_dump(include=limits))
+
+    def made_with(self) -> dict[str, Any]:
+        """All that samples and their verdicts depend on, as far as it can be set."""
+        hashed = hashlib.sha256()
+        for problem in self.problems:
+            hashed.update(json.dumps(problem.model_dump()).encode())
+        return {
+            "form": 1,
+            "Python": platform.python_version(),
+            "model": fingerprint(self.folder),
+            "problems": hashed.hexdigest(),
+            "temperature": self.sampling.temperature,
+            "top_p": self.sampling.top_p,
+            "max_response_tokens": self.sampling.max_tokens,
+            "seed": self.seed,
+            "worked_examples": self.config.rollout.worked_examples,
+            "executor": self.executor.model_dump(exclude={"slots", "retries", "scratch_dir"}),
+        }
+
+    def engine(self, longest_prompt: int) -> EngineSettings:
+        """Settings of an engine for prompts of so many tokens at most."""
+        engine = self.config.engine
+        dtype = ("bfloat16" if machine.has_gpu() else "float32") if engine.dtype == "auto" else engine.dtype
+        return EngineSettings(
+            model_path=str(self.folder),
+            dtype=dtype,
+            max_model_tokens=longest_prompt + self.sampling.max_tokens,
+            max_sequences=engine.max_sequences,
+            kv_cache_gib=engine.kv_cache_gib,
+            gpu_memory_share=0.9,
+            threads=engine_threads(engine.threads),
+            seed=self.config.run.seed,
         )
-    result["by_difficulty"] = {}
-    for difficulty in sorted({p.difficulty for p in chosen if p.difficulty is not None}):
-        names = [p.id for p in chosen if p.difficulty == difficulty and evaluation.samples.get(p.id)]
-        if names:
-            interval = pass_rate_interval([(evaluation.passed[name], evaluation.samples[name]) for name in names], 1)
-            result["by_difficulty"][str(difficulty)] = {"problems": len(names), "mean": interval.mean}
-            print(f"difficulty {difficulty}: pass@1 {interval.mean:.3f}  {len(names)} problems")
-    if out is not None:
-        write_atomically(out, json.dumps(result, indent=1) + "\n")
+
+
+def evaluate_command(asked: Asked, problems: list[Problem]) -> dict[str, Any]:
+    """Sample, judge and print rates with 95 % intervals; write them, and every sample, if a place is given.
+
+    Raises UserError for what a person can mend; KeyboardInterrupt says what was kept.
+    """
+    for problem in problems:
+        refuse(problem)
+    folder, config, of_a_run = find_model(asked.model)
+    benchmark = benchmark_of(problems)
+    own_limit = config.rollout.max_response_tokens if of_a_run else MAX_RESPONSE_TOKENS
+    sampling = SamplingSettings(
+        temperature=benchmark.temperature if asked.temperature is None else asked.temperature,
+        top_p=benchmark.top_p if asked.top_p is None else asked.top_p,
+        max_tokens=asked.max_response_tokens or own_limit,
+    )
+    plan = Plan(folder, config, problems, sampling, config.run.seed if asked.seed is None else asked.seed)
+    sampled = Sampled([problem.id for problem in problems], asked.samples)
+    with ExitStack() as stack:
+        file = None
+        if asked.out is not None:
+            path = asked.out.with_suffix(".samples.jsonl")
+            file = stack.enter_context(SampleFile(path, plan.made_with(), sampled, asked.fresh))
+        _say(
+            f"{len(problems)} problems x {asked.samples} samples of at most {sampling.max_tokens} tokens "
+            f"at temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, with {folder}"
+        )
+        if file and sampled.count:
+            _say(f"{sampled.count} samples are there already, in {file.path}")
+        reasons: dict[str, str] = {}
+        try:
+            asyncio.run(_sample(plan, sampled, file, reasons))
+        except EngineError as error:
+            raise UserError(f"{error}\n{_kept(file, sampled)}") from None
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_kept(file, sampled)) from None
+    return _tell(asked, plan, sampled, reasons)
+
+
+def _say(line: str) -> None:
+    """For whoever watches; standard output holds the results only."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _kept(file: SampleFile | None, sampled: Sampled) -> str:
+    if file is None:
+        return "without --out nothing is kept"
+    return f"samples kept in {file.path}: {sampled.count}; the same command goes on after them"
+
+
+def _tell(asked: Asked, plan: Plan, sampled: Sampled, reasons: dict[str, str]) -> dict[str, Any]:
+    """Print the results, and write them where that is asked for."""
+    problems, sampling, tallies = plan.problems, plan.sampling, sampled.tallies
+    if not sampled.count:
+        raise UserError(f"no sample could be judged: {next(iter(reasons.values()), 'unknown')}")
+    rows = summarise(problems, tallies, asked.ks, benchmark_of(problems).name, asked.missing_as_zero)
+    lacking = incomplete(tallies, asked.ks, asked.samples, reasons)
+    told = "\n".join([table(rows), *[f"\n{note}" for note in notes(lacking, asked.ks, asked.missing_as_zero)]])
+    result: dict[str, Any] = {
+        "model": str(plan.folder),
+        "problem_set": asked.problem_set,
+        "samples": asked.samples,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_response_tokens": sampling.max_tokens,
+        "seed": plan.seed,
+        "missing_as_zero": asked.missing_as_zero,
+        **rows[0].as_json(),
+        "by_difficulty": {row.name: row.as_json() for row in rows[1:]},
+        "not_all_judged": lacking,
+        "outcomes": {outcome.value: number for outcome, number in sorted(sampled.outcomes.items())},
+        "by_problem": {problem.id: {**asdict(tallies[problem.id]), "tests": tests_of(problem)} for problem in problems},
+    }
+    print(f"rates in percent, with 95 % intervals\n\n{told}")
+    if asked.out is not None:
+        settings = (
+            f"{asked.samples} samples a problem, temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, "
+            f"at most {sampling.max_tokens} tokens, seed {plan.seed}. Rates in percent, with 95 % intervals."
+        )
+        write_atomically(
+            asked.out.with_suffix(".md"), f"# {asked.model} on {asked.problem_set}\n\n{settings}\n\n{told}\n"
+        )
+        write_atomically(asked.out, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def find_model(model: str) -> tuple[Path, Config, bool]:
-    """The folder of a model, a checkpoint or a run (its newest checkpoint), the configuration whose prompts it was trained with,
-    and whether that is a run's or the defaults."""
-    path = Path(model).expanduser()
-    for run in (path, path.parent.parent):
-        if path.is_dir() and (run / "config.yaml").exists():
-            config = load_config(run / "config.yaml")
-            checkpoint = latest_checkpoint(run) if run == path else path
-            if checkpoint is None:
-                raise UserError(f"run folder {run} has no complete checkpoint yet")
-            return resolve(str(checkpoint), config.model.cache), config, True
-    config = Config()
-    return resolve(model or DEFAULT_MODEL, config.model.cache), config, False
+async def _start_engine(settings: EngineSettings) -> Engine:
+    """The one place that chooses an engine. Raises EngineError."""
+    from actors.engine.vllm import start
+
+    return await start(settings)
 
 
-async def _sample(
-    folder: Path, config: Config, problems: list[Problem], samples: int, sampling: SamplingSettings
-) -> Evaluation:
+async def _sample(plan: Plan, sampled: Sampled, file: SampleFile | None, reasons: dict[str, str]) -> None:
+    """Draw and judge what `sampled` lacks, and add it; `reasons` gets, by problem, why samples were not judged.
+
+    Raises EngineError, UserError.
+    """
+    if next(sampled.missing(), None) is None:
+        return
     # What an engine has to say while it starts is of use in a run's logs; here it would bury the result.
     for name in ("VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error" if name == "TRANSFORMERS_VERBOSITY" else "ERROR")
     from transformers import AutoTokenizer
 
-    from actors.engine.vllm import start
+    tokenizer = AutoTokenizer.from_pretrained(plan.folder, local_files_only=True)
+    prompts = fitting_prompts(plan, tokenizer, reasons)
+    todo = sum(problem_id in prompts for problem_id, _ in sampled.missing())
+    if not todo:
+        return
+    problems = {problem.id: problem for problem in plan.problems}
+    patience = _PATIENCE_S + _TOKEN_S * plan.sampling.max_tokens
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    prompts = {p.id: prompt_ids(tokenizer, p, config.rollout.worked_examples) for p in problems}
-    longest = max(len(ids) for ids in prompts.values())
-    gpu = machine.has_gpu()
-    dtype = ("bfloat16" if gpu else "float32") if config.engine.dtype == "auto" else config.engine.dtype
-    engine = await start(
-        EngineSettings(
-            model_path=str(folder),
-            dtype=dtype,
-            max_model_tokens=longest + sampling.max_tokens,
-            max_sequences=config.engine.max_sequences,
-            kv_cache_gib=config.engine.kv_cache_gib,
-            gpu_memory_share=0.9,
-            threads=engine_threads(config.engine.threads),
-            seed=config.run.seed,
-        )
-    )
-    workers = config.executor.workers
-    judges = ThreadPoolExecutor(workers)
-    try:
-        with Judge(ExecutorSettings(slots=workers)) as judge:
+    async def response(problem: Problem, seed: int) -> Completion:
+        try:
+            return await within(
+                engine.generate(prompts[problem.id], replace(plan.sampling, seed=seed)), seconds=patience
+            )
+        except TimeoutError:
+            raise EngineError(f"the engine gave no response to {problem.id} within {patience:.0f} s") from None
 
-            async def attempt(problem: Problem, index: int) -> tuple[str, Verdict]:
-                completion = await engine.generate(prompts[problem.id], sampling)
-                response = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-                program = extract_program(response, problem.language)
-                if program is None:
-                    return response, no_code(problem.id, len(problem.public_tests) + len(problem.private_tests), index)
-                request = JudgeRequest(problem=problem, program=program.text, index=index)
-                return response, await asyncio.get_running_loop().run_in_executor(judges, judge.judge, request)
+    async def verdict(problem: Problem, program: str | None, index: int) -> dict[str, Any]:
+        if program is None:
+            return jsonable(no_code(problem.id, tests_of(problem), index))
+        judged = pool.submit(JudgeRequest(problem=problem, program=program, index=index))
+        return json.loads((await asyncio.wrap_future(judged)).line)  # every wait in there has a deadline
 
-            return await evaluate(problems, samples, attempt, 0)
-    finally:
-        judges.shutdown(cancel_futures=True)
-        await engine.shutdown()
+    async def one(wanted: tuple[str, int]) -> None:
+        problem, index = problems[wanted[0]], wanted[1]
+        seed = seed_of(plan.seed, problem.id, index)
+        completion = await response(problem, seed)
+        text = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+        program = extract_program(text, problem.language)
+        found = await verdict(problem, program.text if program else None, index)
+        tests = found.pop("tests")
+        outcome = Outcome(found["outcome"])
+        if outcome is Outcome.INFRASTRUCTURE:
+            reasons[problem.id] = next((test["message"] for test in tests if test["message"]), "unknown")
+            return
+        if file is not None:
+            file.add(
+                JudgedSample(
+                    problem_id=problem.id,
+                    index=index,
+                    seed=seed,
+                    response=text,
+                    program=program.text if program else "",
+                    tokens=len(completion.token_ids),
+                    finish_reason=completion.finish_reason,
+                    verdict=found,
+                )
+            )
+        sampled.add(problem.id, index, outcome, found["passed"])
+        show(sampled.count, sampled.outcomes)
+
+    with ProcessPool(plan.executor, cores()) as pool:
+        engine = await _start_engine(plan.engine(max(map(len, prompts.values()))))
+        try:
+            with progress(sampled.count + todo, sampled.count) as show:
+                wanted = (sample for sample in sampled.missing() if sample[0] in prompts)
+                await bounded(wanted, plan.config.engine.max_sequences + _AHEAD * cores(), one)
+        finally:
+            await engine.shutdown()
+
+
+def fitting_prompts(plan: Plan, tokenizer: PreTrainedTokenizerBase, reasons: dict[str, str]) -> dict[str, list[int]]:
+    """Token ids by problem, without those that leave the model no room for a response; these get a reason."""
+    from transformers import AutoConfig
+
+    model = AutoConfig.from_pretrained(plan.folder, local_files_only=True)
+    room = None if model.is_encoder_decoder else getattr(model.get_text_config(), "max_position_embeddings", None)
+    prompts = {}
+    for problem in plan.problems:
+        ids = prompt_ids(tokenizer, problem, plan.config.rollout.worked_examples)
+        if room is not None and len(ids) + plan.sampling.max_tokens > room:
+            both = f"{len(ids)} tokens of prompt and {plan.sampling.max_tokens} of response"
+            reasons[problem.id] = f"{both} are more than the model's {room}"
+        else:
+            prompts[problem.id] = ids
+    return prompts

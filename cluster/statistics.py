@@ -41,15 +41,24 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / n for n in range(samples - passed + 1, samples + 1))
 
 
+def padded(values: Sequence[float], problems: int | None = None) -> list[float]:
+    """One value a problem, `values`, and a 0 for each of the `problems` that has none: RLTF's rule for missing problems.
+
+    None leaves the missing ones out. Raises ValueError if there are no problems, or fewer than there are values.
+    """
+    number = len(values) if problems is None else problems
+    if number < max(1, len(values)):
+        raise ValueError(f"{len(values)} problems have samples and there are {number}")
+    return [*values, *[0.0] * (number - len(values))]
+
+
 def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, problems: int | None = None) -> float:
     """Mean of pass@k over (passed, samples) a problem; of `problems` problems the ones without samples count as 0.
 
     Raises ValueError if there are no problems, or fewer than there are counts.
     """
-    number = len(counts) if problems is None else problems
-    if number < max(1, len(counts)):
-        raise ValueError(f"{len(counts)} problems have samples and there are {number}")
-    return sum(pass_at_k(samples, passed, k) for passed, samples in counts) / number
+    values = padded([pass_at_k(samples, passed, k) for passed, samples in counts], problems)
+    return sum(values) / len(values)
 
 
 def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
@@ -78,10 +87,17 @@ def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAM
     return Interval(mean, mean + (float(low) - mean) * widen, mean + (float(high) - mean) * widen)
 
 
-def pass_rate_interval(counts: Sequence[tuple[int, int]], k: int = 1, seed: int = 0) -> Interval:
-    """pass@k over (passed, samples) a problem with its 95 % interval, within [0, 1]."""
-    interval = mean_interval([pass_at_k(samples, passed, k) for passed, samples in counts], seed)
+def rate_interval(values: Sequence[float], problems: int | None = None, seed: int = 0) -> Interval:
+    """Mean of one rate a problem with its 95 % interval, within [0, 1]; `problems` as in `padded`."""
+    interval = mean_interval(padded(values, problems), seed)
     return Interval(interval.mean, max(0.0, interval.low), min(1.0, interval.high))
+
+
+def pass_rate_interval(
+    counts: Sequence[tuple[int, int]], k: int = 1, seed: int = 0, problems: int | None = None
+) -> Interval:
+    """`mean_pass_at_k` with its 95 % interval, within [0, 1]."""
+    return rate_interval([pass_at_k(samples, passed, k) for passed, samples in counts], problems, seed)
 
 
 def paired_difference(

@@ -53,7 +53,7 @@ class VerdictFile:
             if not self._earlier:
                 os.truncate(self._digests, 0)
                 os.truncate(self._file, 0)
-                _write(self._digests, json.dumps(made_with).encode() + b"\n")
+                write_whole(self._digests, json.dumps(made_with).encode() + b"\n")
         except OSError as error:
             self.close()
             raise UserError(f"{error.filename or out}: {error.strerror or error}") from None
@@ -111,8 +111,8 @@ class VerdictFile:
     def add(self, sample: bytes, line: str, outcome: Outcome) -> None:
         """Write the verdict on the sample of this digest. Raises UserError where that fails."""
         try:
-            _write(self._digests, sample)
-            _write(self._file, line.encode() + b"\n")
+            write_whole(self._digests, sample)
+            write_whole(self._file, line.encode() + b"\n")
         except OSError as error:
             raise UserError(f"{self.part}: {error.strerror}; what is judged is kept: call again to go on") from None
         self.outcomes[outcome] += 1
@@ -169,6 +169,7 @@ def _outcome(line: bytes) -> Outcome | None:
         return None
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of it. Raises OSError where that fails, with a part of it written."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -13,11 +13,12 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are drawn. `temperature` 0 is greedy."""
+    """How tokens are drawn. `temperature` 0 is greedy; with a `seed` the response does not depend on what else is sampled."""
 
     temperature: float
     top_p: float
     max_tokens: int
+    seed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,7 @@ class VllmEngine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
             logprobs=0,
             output_kind=RequestOutputKind.FINAL_ONLY,
             detokenize=False,

@@ -87,6 +87,8 @@ CASES = [
     ("eval model starter:held_out --turns 3", "this version evaluates single turns"),
     ("eval model starter:held_out --samples 4 --k 1,10", "--samples 10 would do"),
     ("eval model starter:held_out --k many", "give numbers like 1,10"),
+    ("eval model starter:held_out --out results", "a name that ends in .json"),
+    ("eval model starter:held_out --fresh", "without --out nothing is kept"),
     ("eval model broken.jsonl", "broken.jsonl:2: not JSON"),
     ("report nowhere", "nowhere: no such folder"),
     ("report model", "not a run folder"),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.statistics import mean_interval, mean_pass_at_k, paired_difference, pass_at_k, pass_rate_interval
+from cluster.statistics import mean_interval, mean_pass_at_k, padded, paired_difference, pass_at_k, pass_rate_interval
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden.json"
 D01 = [
@@ -33,6 +33,17 @@ def test_pass_at_k_golden(n: int, c: int, k: int, expected: float) -> None:
 
 def test_problems_without_samples_count_as_zero() -> None:
     assert mean_pass_at_k([(3, 20), (20, 20)], k=1, problems=4) == pytest.approx(0.2875)
+
+
+def test_the_interval_is_around_the_mean_that_counts_missing_problems_as_zero() -> None:
+    counts = [(3, 20), (20, 20)]
+    interval = pass_rate_interval(counts, problems=4)
+    assert interval.mean == pytest.approx(mean_pass_at_k(counts, k=1, problems=4)) == pytest.approx(0.2875)
+    assert 0.0 <= interval.low < interval.mean < interval.high <= 1.0
+    assert padded([0.5], 3) == [0.5, 0.0, 0.0] and padded([0.5]) == [0.5]
+    for values, problems in ([0.5, 0.5], 1), ([], None), ([], 0):
+        with pytest.raises(ValueError, match="problems"):
+            padded(values, problems)
 
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason="golden.json (../shared) is not beside this checkout")
