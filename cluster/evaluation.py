@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from actors.engine.choose import start
 from actors.engine.protocol import EngineError, EngineSettings, SamplingSettings
 from actors.evaluation import Evaluation, evaluate
 from actors.problem_sets.base import load as load_problems
@@ -111,8 +112,6 @@ async def _sample(
         os.environ.setdefault(name, "error" if name == "TRANSFORMERS_VERBOSITY" else "ERROR")
     from transformers import AutoTokenizer
 
-    from actors.engine.vllm import start
-
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     prompts = {p.id: prompt_ids(tokenizer, p, config.rollout.worked_examples) for p in problems}
     longest = max(len(ids) for ids in prompts.values())
@@ -128,6 +127,7 @@ async def _sample(
             gpu_memory_share=0.9,
             threads=engine_threads(config.engine.threads),
             seed=config.run.seed,
+            backend=config.engine.backend,
         )
     )
     workers = config.executor.workers
