@@ -118,7 +118,7 @@ def codegen_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.
         n_embd=32,
         n_layer=2,
         n_head=4,
-        n_positions=512,
+        n_positions=1024,
         rotary_dim=4,
         resid_pdrop=0.1,
         initializer_range=0.3,

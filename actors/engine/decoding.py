@@ -7,6 +7,7 @@ distribution the token was drawn from; keys and values that were forgotten are c
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -80,7 +81,8 @@ class DecoderPasses:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         # A prompt's logits, which nobody needs, can take more memory than the model.
-        self._last_only = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
+        takes = inspect.signature(model.forward).parameters
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     def begin(self, prompts: list[list[int]], responses: list[list[int]]) -> Tensor:
         contexts, rows = _distinct([p + r for p, r in zip(prompts, responses, strict=True)], self._model.device)

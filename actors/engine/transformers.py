@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 GIB = 1 << 30
 COHORTS = 4  # that run at a time: fewer make a request wait longer, more make batches smaller
+COHORT_TOKENS = 16384  # that a cohort may come to: after an update all of them are read in one pass, whose memory nothing else bounds
 QUEUED = 4  # requests taken for each sequence that can run; further ones wait in the event loop
 IDLE_S = 1.0
 STOP_S = 30.0
@@ -147,6 +148,8 @@ class TransformersEngine:
         return completion
 
     async def score(self, token_ids: list[int]) -> list[float]:
+        if len(token_ids) < 2:
+            raise EngineError(f"{len(token_ids)} tokens cannot be scored: the first one is never")
         return await self._call("a score", lambda: decoding.score(self._model, token_ids))
 
     async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
@@ -240,7 +243,8 @@ class TransformersEngine:
         while self._waiting and len(chosen) < free:
             request = self._waiting[0]
             wider = max(len(r.prompt_ids) for r in (*chosen, request)) + max(r.limit for r in (*chosen, request))
-            if wider * (len(chosen) + 1) > room:
+            tokens = wider * (len(chosen) + 1)
+            if tokens > room or (chosen and tokens > COHORT_TOKENS):
                 break
             columns = wider
             chosen.append(self._waiting.popleft())

@@ -283,8 +283,8 @@ async def test_the_event_loop_stays_free(other_model_folder: Path) -> None:
 
 @asynchronous
 async def test_what_the_model_or_the_memory_cannot_hold_is_refused(codegen_folder: Path) -> None:
-    with pytest.raises(EngineError, match=r"has 512 positions.*may take 513"):
-        await start(settings(codegen_folder, max_model_tokens=513))
+    with pytest.raises(EngineError, match=r"has 1024 positions.*may take 1025"):
+        await start(settings(codegen_folder, max_model_tokens=1025))
     with pytest.raises(
         EngineError, match=r"engine\.kv_cache_gib=1e-05 holds .* of 20 tokens, one sequence may take 256"
     ):
