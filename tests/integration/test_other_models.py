@@ -34,6 +34,29 @@ def test_such_a_model_is_evaluated_without_vllm(other_model_folder: Path, tmp_pa
     assert "Traceback" not in done.stderr
 
 
+def test_vllm_for_an_encoder_decoder_is_refused_before_anything_starts(t5_folder: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "cluster",
+            "train",
+            f"model={t5_folder}",
+            "engine.backend=vllm",
+            f"run.directory={tmp_path}",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "engine.backend=vllm: tiny-t5 is an encoder-decoder (t5)" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_such_a_model_is_trained_and_its_engine_follows(other_model_folder: Path, tmp_path: Path) -> None:
