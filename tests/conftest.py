@@ -1,8 +1,12 @@
-"""For all tests: an interrupt is heeded, by us and by what we start, also where the tests run in the background, which would have it ignored."""
+"""For all tests: the tiny models; and an interrupt is heeded, by us and by what we start, also where the tests run in the background, which would have it ignored."""
 
 from __future__ import annotations
 
 import signal
+
+from tiny_models import codegen_folder, model_folder, other_model_folder, t5_folder, tokenizer
+
+__all__ = ["codegen_folder", "model_folder", "other_model_folder", "t5_folder", "tokenizer"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

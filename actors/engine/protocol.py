@@ -2,13 +2,15 @@
 
 Invariants: every sampled token carries its log-probability under the distribution it was sampled from and the policy version whose
 weights sampled it; after `update_weights` returns, no token is sampled from older weights or from keys and values that older weights made.
-`vllm.py` is the implementation for models that vLLM runs; a model it cannot run (an encoder-decoder) gets a file of its own here.
+`vllm.py` implements it for models that vLLM runs, `transformers.py` for encoder-decoders and the others; `choose.py` chooses.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+Backend = Literal["auto", "vllm", "transformers"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class EngineSettings:
     threads: int
     seed: int
     policy_version: int = 0
+    backend: Backend = "auto"
 
 
 class EngineError(Exception):
@@ -63,7 +66,11 @@ class Engine(Protocol):
         ...
 
     async def score(self, token_ids: list[int]) -> list[float]:
-        """Log-probability of each token after the first, `[tokens - 1]`, under the current weights at temperature 1."""
+        """Log-probability of each token after the first, `[tokens - 1]`, under the current weights at temperature 1.
+
+        An encoder-decoder, for which no one sequence is prompt and response, reads the first half (`tokens // 2`) in its encoder and is scored on
+        the rest, `[tokens - tokens // 2]`.
+        """
         ...
 
     async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
@@ -78,5 +85,5 @@ class Engine(Protocol):
         ...
 
     async def shutdown(self) -> None:
-        """End the engine's processes."""
+        """End the engine's processes and threads."""
         ...

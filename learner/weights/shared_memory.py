@@ -21,7 +21,7 @@ _PREFIX = "cupel-weights-"
 
 
 class SharedMemoryTransport:
-    """The learner's end; the engine's end is SharedMemoryTransfer in actors/engine/vllm.py."""
+    """The learner's end; the engine's end is in actors/engine: SharedMemoryTransfer for vLLM, TransformersEngine.update_weights."""
 
     def __init__(self) -> None:
         _remove_orphans()

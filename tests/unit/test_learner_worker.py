@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 from collections.abc import Callable, Iterator
@@ -13,8 +14,11 @@ import torch
 from safetensors import safe_open
 from trajectories import group, reference, sampled, verdict
 
+from actors.engine.protocol import EngineSettings
+from actors.engine.transformers import start
 from buffer.trajectory import Group
 from executor.verdict import ErrorInfo
+from learner.packing import WeightedTrajectory, pack
 from learner.worker import Learner, LearnerSettings
 
 PROMPT = [0, 70, 71, 72, 73, 74]
@@ -95,6 +99,33 @@ def test_a_step_makes_the_better_response_likelier_and_the_worse_less_likely(mak
     assert metrics["trained_tokens"] == 2 * (len(GOOD) + len(BAD))  # the greedy sample is no part of it
     assert metrics["reward"] == 0
     assert metrics["staleness_max"] == 1
+
+
+def test_models_that_vllm_does_not_run_learn_and_their_engine_follows(make: Make, other_model_folder: Path) -> None:
+    learner = make(model_path=str(other_model_folder))
+
+    def likelihoods() -> list[float]:
+        members = [WeightedTrajectory(sampled([*PROMPT, 40], r), [1.0] * (7 + len(r))) for r in (GOOD, BAD)]
+        return [float(learner._policy.log_probs(pack([[member]], 64)[0]).detach().sum()) for member in members]
+
+    async def scored(source: dict[str, str]) -> list[list[float]]:
+        engine = await start(EngineSettings(str(other_model_folder), "float32", 64, 4, 0.1, 0.5, 1, 0))
+        before = await engine.score(probe)
+        await engine.update_weights(source, 1)
+        after = await engine.score(probe)
+        await engine.shutdown()
+        return [before, after]
+
+    probe = [*PROMPT, 40, *GOOD]
+    before, (probed,) = likelihoods(), learner.score([probe])
+    assert learner.step(1, batch(), 1) is not None
+    after, (moved,) = likelihoods(), learner.score([probe])
+    assert after[0] > before[0]
+    assert after[1] < before[1]
+    engine_before, engine_after = asyncio.run(scored(learner.publish(1)))
+    assert engine_before == pytest.approx(probed, abs=2e-5)
+    assert engine_after == pytest.approx(moved, abs=2e-5)
+    assert moved != pytest.approx(probed, abs=1e-3)
 
 
 def test_a_reference_is_learned_from_where_it_has_a_weight(make: Make) -> None:

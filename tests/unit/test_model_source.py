@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -16,11 +15,6 @@ from executor.errors import UserError
 @pytest.fixture
 def copy(model_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_folder, tmp_path / "copy"))
-
-
-def change_config(folder: Path, **values: object) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def test_a_folder_is_taken_as_it_is(copy: Path) -> None:
@@ -69,10 +63,8 @@ def test_a_folder_without_weights_is_refused(copy: Path) -> None:
         model_source.check(copy)
 
 
-def test_an_encoder_decoder_is_refused_by_its_kind(copy: Path) -> None:
-    change_config(copy, is_encoder_decoder=True, model_type="t5")
-    with pytest.raises(UserError, match=r"encoder-decoder \(t5\): vLLM cannot run it"):
-        model_source.check(copy)
+def test_an_encoder_decoder_is_a_model_like_others(t5_folder: Path) -> None:
+    assert model_source.resolve(str(t5_folder), "unused") == t5_folder
 
 
 @pytest.mark.parametrize("text", [None, "{not json"])

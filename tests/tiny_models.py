@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer and a Llama of two layers, made here in a second: real ones, small enough for every test.
+"""A byte-level BPE tokenizer and models of two layers, made here in a second: real ones, small enough for every test.
 
 The heavy libraries are imported inside the fixtures, so tests that need neither do not pay for them.
 """
@@ -6,7 +6,7 @@ The heavy libraries are imported inside the fixtures, so tests that need neither
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -78,5 +78,63 @@ def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Te
     )
     folder = tmp_path_factory.mktemp("model") / "tiny"
     model.to(dtype=torch.bfloat16).save_pretrained(folder)  # type: ignore[call-arg]
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def t5_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random T5, an encoder-decoder, with dropout as T5 has it."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.1,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    config.decoder_start_token_id = 0
+    return _saved(T5ForConditionalGeneration(config), tokenizer, tmp_path_factory.mktemp("t5") / "tiny-t5")
+
+
+@pytest.fixture(scope="session")
+def codegen_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random CodeGen, a decoder-only model that vLLM does not run."""
+    import torch
+    from transformers import CodeGenConfig, CodeGenForCausalLM
+
+    torch.set_num_threads(1)
+    torch.manual_seed(2)
+    config = CodeGenConfig(
+        vocab_size=len(tokenizer),
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=1024,
+        rotary_dim=4,
+        resid_pdrop=0.1,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return _saved(CodeGenForCausalLM(config), tokenizer, tmp_path_factory.mktemp("codegen") / "tiny-codegen")
+
+
+@pytest.fixture(params=["t5", "codegen"])
+def other_model_folder(request: pytest.FixtureRequest) -> Path:
+    """A model that vLLM does not run: each of the two kinds in turn."""
+    return request.getfixturevalue(f"{request.param}_folder")
+
+
+def _saved(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
