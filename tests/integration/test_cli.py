@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_problems_are_turned_and_checked(files: tuple[Path, Path], tmp_path: Pat
     out = tmp_path / "out.jsonl"
     done = cupel("problems", files[0], "--out", out, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 of 1 references pass" in done.stdout
+    assert re.search(r"^1 references run at L\d: 1 pass$", done.stdout, re.MULTILINE)
     problem = json.loads(out.read_text())
     problem["references"] = ["def add(a, b):\n    return 4"]
     files[0].write_text(json.dumps(problem) + "\n")
