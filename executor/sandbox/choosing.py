@@ -33,7 +33,7 @@ claim(refused(lambda: os.execv('/bin/true', ['true'])))
 claim(refused(_socket.socket))
 open('written', 'w').close()
 """,
-    "L3": "claim(os.getppid() == 1 and os.getcwd() == '/tmp' and os.uname().nodename == 'cupel')",
+    "L3": "claim(os.getppid() == 1 and os.getcwd() == '/scratch' and os.uname().nodename == 'cupel')",
 }
 _TRIAL = """
 import os, _socket

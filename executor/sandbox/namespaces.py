@@ -13,7 +13,7 @@ import signal
 import stat
 import sys
 
-SCRATCH = "/tmp"
+SCRATCH = "/scratch"
 _SCRATCH_OPTIONS = "size=64m,nr_inodes=4096,mode=0700"
 
 _NEW_MOUNTS, _NEW_CGROUP, _NEW_UTS, _NEW_IPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
@@ -81,7 +81,11 @@ def _build(place: str, readable: list[str], devices: list[str]) -> None:
     os.mkdir(f"{place}/proc")
     hardened = _NO_SUID | _NO_DEVICES | _NO_EXEC
     _mount("proc", f"{place}/proc", "proc", hardened, "hidepid=2,subset=pid")
-    os.makedirs(f"{place}{SCRATCH}", exist_ok=True)  # what is shown below it, if anything, is hidden by it
+    os.mkdir(f"{place}{SCRATCH}")
+    if not os.path.lexists(
+        f"{place}/tmp"
+    ):  # there is one where Cupel, or a package for programs, is installed below it
+        os.symlink(SCRATCH, f"{place}/tmp")
     os.chdir(place)
     _check(_libc.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", _DETACH), "umount")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -445,13 +446,15 @@ def test_packages_that_are_named_can_be_imported_and_no_others(judge: Judge) -> 
 
 
 def test_an_installation_below_the_temporary_folder_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At L3 the programs' own /tmp lies over it."""
+    """What is loaded late is found there too, also at L3, where programs have no /tmp but their own."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        Path(folder, "nearby.py").write_text("answer = 5\n")
+        Path(folder, "nearby").mkdir()
+        Path(folder, "nearby", "__init__.py").write_text("")
+        Path(folder, "nearby", "late.py").write_text("answer = 5\n")
         monkeypatch.syspath_prepend(folder)
         with Judge(ExecutorSettings(packages=["nearby"])) as judge, Judge(ExecutorSettings()) as plain:
-            assert stdio(judge, "import nearby; print(nearby.answer)").outcome == "pass"
+            assert stdio(judge, "from nearby.late import answer; print(answer)").outcome == "pass"
             assert judge.level == plain.level
 
 
@@ -459,6 +462,12 @@ def test_test_code_may_import_packages_as_well(judge: Judge) -> None:
     test = "import numpy as np\n\ndef check(candidate):\n    assert np.isclose(candidate(3), 1.5)\n"
     assert code(judge, "def f(n): return n / 2", test).outcome is Outcome.PASS
     assert code(judge, "def f(n): return n", test).outcome is Outcome.FAILURE
+
+
+@pytest.mark.skipif(sys.prefix.startswith("/tmp/"), reason="this installation lies where programs have their own /tmp")
+def test_a_program_writes_to_tmp_where_that_is_its_own(judge: Judge) -> None:
+    verdict = stdio(judge, "open('/tmp/cupel-test', 'w').write('x')\nprint(5)")
+    assert (verdict.outcome is Outcome.PASS) == (judge.level != "L2")
 
 
 def test_numbers_of_numpy_count_as_numbers(judge: Judge) -> None:
