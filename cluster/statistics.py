@@ -52,15 +52,6 @@ def padded(values: Sequence[float], problems: int | None = None) -> list[float]:
     return [*values, *[0.0] * (number - len(values))]
 
 
-def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, problems: int | None = None) -> float:
-    """Mean of pass@k over (passed, samples) a problem; of `problems` problems the ones without samples count as 0.
-
-    Raises ValueError if there are no problems, or fewer than there are counts.
-    """
-    values = padded([pass_at_k(samples, passed, k) for passed, samples in counts], problems)
-    return sum(values) / len(values)
-
-
 def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Mean of one value a problem, `values` [problems], with a 95 % percentile bootstrap interval over problems.
 
@@ -91,13 +82,6 @@ def rate_interval(values: Sequence[float], problems: int | None = None, seed: in
     """Mean of one rate a problem with its 95 % interval, within [0, 1]; `problems` as in `padded`."""
     interval = mean_interval(padded(values, problems), seed)
     return Interval(interval.mean, max(0.0, interval.low), min(1.0, interval.high))
-
-
-def pass_rate_interval(
-    counts: Sequence[tuple[int, int]], k: int = 1, seed: int = 0, problems: int | None = None
-) -> Interval:
-    """`mean_pass_at_k` with its 95 % interval, within [0, 1]."""
-    return rate_interval([pass_at_k(samples, passed, k) for passed, samples in counts], problems, seed)
 
 
 def paired_difference(

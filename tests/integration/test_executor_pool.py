@@ -75,6 +75,15 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: fl
         await asyncio.sleep(0.05)
 
 
+def under_way(pool: ExecutorPool) -> Callable[[], Awaitable[bool]]:
+    """Whether requests have gone out, some of which are not answered."""
+
+    async def condition() -> bool:
+        return pool.in_flight > 0
+
+    return condition
+
+
 async def states(owner: WorkerOwner) -> list[str]:
     return sorted((await owner.membership.members.remote()).values())
 
@@ -320,7 +329,7 @@ def test_a_killed_worker_comes_back_as_a_member(ray: Any) -> None:
         pid = (await owner.workers["executor-1"].ping.remote())["pid"]
         pool = ExecutorPool(owner.workers, settings, owner.membership)
         tasks = [asyncio.create_task(pool.judge(JudgeRequest(add(i), "print(input())", index=i))) for i in range(300)]
-        await asyncio.sleep(0.3)
+        await until(under_way(pool), "no request is under way")
         os.kill(pid, signal.SIGKILL)
         verdicts = await asyncio.gather(*tasks)
         assert [(v.index, v.outcome) for v in verdicts] == [(i, Outcome.PASS) for i in range(300)]
@@ -425,7 +434,7 @@ def test_without_any_worker_requests_end_as_infrastructure(ray: Any) -> None:
         pool = ExecutorPool(workers, settings, return_s=1.0)
         slow = "import time; time.sleep(0.5); print(input())"
         tasks = [asyncio.create_task(pool.judge(JudgeRequest(add(i), slow, index=i))) for i in range(40)]
-        await asyncio.sleep(0.2)
+        await until(under_way(pool), "no request is under way")
         stop(ray, workers)
         verdicts = await within(asyncio.gather(*tasks), 30)
         assert [v.index for v in verdicts] == list(range(40))
@@ -535,7 +544,7 @@ def test_large_problems_travel_beside_the_requests(ray: Any) -> None:
             asyncio.create_task(pool.judge(JudgeRequest(problems[i % 4], "print(input())", index=i)))
             for i in range(120)
         ]
-        await asyncio.sleep(0.2)
+        await until(under_way(pool), "no request is under way")
         os.kill(pid, signal.SIGKILL)
         verdicts = await asyncio.gather(*tasks)
         assert [(v.index, v.problem_id, v.outcome) for v in verdicts] == [

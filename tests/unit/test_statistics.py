@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.statistics import mean_interval, mean_pass_at_k, padded, paired_difference, pass_at_k, pass_rate_interval
+from cluster.statistics import Interval, mean_interval, padded, paired_difference, pass_at_k, rate_interval
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden.json"
 D01 = [
@@ -26,19 +27,24 @@ D01 = [
 ]
 
 
+def pass_rates(counts: Sequence[tuple[int, int]], k: int = 1, problems: int | None = None) -> Interval:
+    """pass@k over (passed, samples) a problem."""
+    return rate_interval([pass_at_k(samples, passed, k) for passed, samples in counts], problems)
+
+
 @pytest.mark.parametrize("n, c, k, expected", D01)
 def test_pass_at_k_golden(n: int, c: int, k: int, expected: float) -> None:
     assert pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-6)
 
 
 def test_problems_without_samples_count_as_zero() -> None:
-    assert mean_pass_at_k([(3, 20), (20, 20)], k=1, problems=4) == pytest.approx(0.2875)
+    assert pass_rates([(3, 20), (20, 20)], problems=4).mean == pytest.approx(0.2875)
 
 
 def test_the_interval_is_around_the_mean_that_counts_missing_problems_as_zero() -> None:
     counts = [(3, 20), (20, 20)]
-    interval = pass_rate_interval(counts, problems=4)
-    assert interval.mean == pytest.approx(mean_pass_at_k(counts, k=1, problems=4)) == pytest.approx(0.2875)
+    interval = pass_rates(counts, problems=4)
+    assert interval.mean == pytest.approx(0.2875)
     assert 0.0 <= interval.low < interval.mean < interval.high <= 1.0
     assert padded([0.5], 3) == [0.5, 0.0, 0.0] and padded([0.5]) == [0.5]
     for values, problems in ([0.5, 0.5], 1), ([], None), ([], 0):
@@ -53,7 +59,7 @@ def test_the_golden_file_says_the_same() -> None:
     assert [pass_at_k(r["n"], r["c"], r["k"]) for r in rows] == pytest.approx(cases["D01"]["expected"], abs=1e-6)
     given_ = cases["D02"]["inputs"]
     counts = [(row["c"], row["n"]) for row in given_["present"]]
-    assert mean_pass_at_k(counts, given_["k"], given_["num_problem"]) == pytest.approx(cases["D02"]["expected"])
+    assert pass_rates(counts, given_["k"], given_["num_problem"]).mean == pytest.approx(cases["D02"]["expected"])
 
 
 def _cases() -> dict[str, dict]:
@@ -124,7 +130,7 @@ def test_pairing_removes_how_hard_the_problems_are() -> None:
     after = [(1, 4)] * 20 + [(3, 4)] * 20
     difference, low, high = paired_difference(before, after)
     assert (difference, low, high) == (0.25, 0.25, 0.25)
-    rate = pass_rate_interval(after)
+    rate = pass_rates(after)
     assert rate.high - rate.low > 0.1
 
 
