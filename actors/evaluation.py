@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,10 @@ class Evaluation:
     seconds: float = 0.0
     passed: dict[str, int] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
+    """Share of tests passed, summed over a problem's samples."""
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """Samples by outcome."""
     shown: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -36,6 +41,8 @@ class Evaluation:
         """Take in the counts of other problems."""
         self.passed |= other.passed
         self.samples |= other.samples
+        self.shares |= other.shares
+        self.outcomes = dict(Counter(self.outcomes) + Counter(other.outcomes))
         self.shown += other.shown
         self.seconds = max(self.seconds, other.seconds)
 
@@ -51,6 +58,8 @@ async def evaluate(problems: Sequence[Problem], samples: int, attempt: Attempt, 
             return
         evaluation.samples[problem.id] = evaluation.samples.get(problem.id, 0) + 1
         evaluation.passed[problem.id] = evaluation.passed.get(problem.id, 0) + (verdict.outcome == Outcome.PASS)
+        evaluation.shares[problem.id] = evaluation.shares.get(problem.id, 0.0) + verdict.share_passed
+        evaluation.outcomes[str(verdict.outcome)] = evaluation.outcomes.get(str(verdict.outcome), 0) + 1
         if index == 0:
             evaluation.shown.append({"problem_id": problem.id, "response": response, "outcome": str(verdict.outcome)})
 

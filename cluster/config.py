@@ -196,6 +196,9 @@ class ExecutorSection(ExecutorSettings):
 class EvaluationSection(Section):
     """Evaluation on the held-out problems, before and after training."""
 
+    before: bool = Field(
+        default=True, description="Evaluate before training as well; without it a run does not tell a difference."
+    )
     samples: int = Field(default=4, ge=1, le=10000, description="Samples a problem.")
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")

@@ -302,7 +302,7 @@ class Controller:
     # Evaluation -----------------------------------------------------------------------------------------------------
 
     async def _evaluate_before(self) -> None:
-        if not self._held_out:
+        if not (self._held_out and self._config.evaluation.before):
             return
         saved = self._folder.read_json("evaluation_before.json")
         if saved is not None:
