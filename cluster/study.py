@@ -38,6 +38,9 @@ class Row(BaseModel):
         default=None, description="Configuration file, relative to the study; none: the defaults."
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of this row, a.b: value.")
+    seeds: list[int] | None = Field(
+        default=None, min_length=1, description="Seeds of this row in place of the study's."
+    )
     against: str | None = Field(default=None, description="Row that it is compared with; the one before if not given.")
 
 
@@ -101,7 +104,7 @@ def configurations(study: Study, path: Path, out: Path, overrides: Sequence[str]
     """What each row and seed runs, by (row, seed). Raises UserError naming the row whose configuration is wrong."""
     configs = {}
     for row in study.rows:
-        for seed in study.seeds:
+        for seed in row.seeds or study.seeds:
             own = [f"run.seed={seed}", f"run.directory={out / folder_name(row.name)}", f"run.name=seed_{seed}"]
             given = {**study.settings, **row.settings}
             settings = [f"{key}={json.dumps(value)}" for key, value in given.items()]  # JSON is YAML
@@ -126,17 +129,15 @@ def run_study(name: str, out: Path | None, seeds: Sequence[int] | None, override
     todo = sum(state != "finished" for state in states.values())
     print(f"{study.question}\n{len(configs)} runs in {out}, {todo} of them to do", file=sys.stderr)
     trained: dict[str, list[Trained]] = {row.name: [] for row in study.rows}
-    for seed in study.seeds:
-        for row in study.rows:
-            config = configs[row.name, seed]
-            if states[row.name, seed] != "finished":
-                _run(config, states[row.name, seed], f"{row.name}, seed {seed}")
-            if not study.keep_checkpoints:
-                shutil.rmtree(_folder(config) / "checkpoints", ignore_errors=True)
-            trained[row.name].append(_read(_folder(config), seed))
-            results = compare({name: runs for name, runs in trained.items() if runs}, study.compared_with)
-            write_atomically(out / "results.json", as_json(study.question, results))
-            write_atomically(out / "results.md", as_markdown(results))
+    for (row, seed), config in sorted(configs.items(), key=lambda item: item[0][1]):  # seeds first, rows in their order
+        if states[row, seed] != "finished":
+            _run(config, states[row, seed], f"{row}, seed {seed}")
+        if not study.keep_checkpoints:
+            shutil.rmtree(_folder(config) / "checkpoints", ignore_errors=True)
+        trained[row].append(_read(_folder(config), seed))
+        results = compare({name: runs for name, runs in trained.items() if runs}, study.compared_with)
+        write_atomically(out / "results.json", as_json(study.question, results))
+        write_atomically(out / "results.md", as_markdown(results))
     print((out / "results.md").read_text(encoding="utf-8"), end="")
 
 
