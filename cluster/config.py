@@ -65,6 +65,10 @@ class ProblemsSection(Section):
     )
     limit: int | None = Field(default=None, ge=1, description="Use at most this many training problems.")
     held_out_limit: int | None = Field(default=None, ge=1, description="Use at most this many held-out problems.")
+    long_prompts: Literal["refuse", "leave_out"] = Field(
+        default="refuse",
+        description="What becomes of problems whose prompt is longer than rollout.max_prompt_tokens: the run does not start, or they are left out and named.",
+    )
 
 
 class AlgorithmSection(Section):
@@ -98,7 +102,7 @@ class RolloutSection(Section):
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
     max_prompt_tokens: int = Field(
-        default=512, ge=8, description="A problem whose prompt is longer is refused at start."
+        default=512, ge=8, description="Longest prompt; problems.long_prompts says what becomes of a longer one."
     )
     max_response_tokens: int = Field(default=96, ge=1, description="Tokens after which a response is cut off.")
     concurrent_groups: int = Field(

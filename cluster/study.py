@@ -63,6 +63,9 @@ class Study(BaseModel):
         folders = [folder_name(name) for name in names]
         if twice := sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1}):
             raise ValueError(f"rows {', '.join(twice)}: each row needs a name of its own")
+        for seeds in (self.seeds, *(row.seeds for row in self.rows if row.seeds)):
+            if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+                raise ValueError(f"seeds {seeds}: give different numbers from 0 on")
         for row in self.rows:
             if row.against is not None and (row.against not in names or row.against == row.name):
                 raise ValueError(
@@ -82,13 +85,18 @@ def folder_name(name: str) -> str:
     return re.sub(r"\W+", "_", name.lower()).strip("_") or "row"
 
 
-def load_study(name: str) -> tuple[Study, Path]:
-    """The study in file `name`, or the one of that name among ours, and its file. Raises UserError with what is wrong."""
+def load_study(name: str, seeds: Sequence[int] | None = None) -> tuple[Study, Path]:
+    """The study in file `name`, or the one of that name among ours, and its file; `seeds` take the place of its own.
+
+    Raises UserError with what is wrong.
+    """
     path = Path(name)
     if not path.is_file() and (STUDIES / f"{name}.yaml").is_file():
         path = STUDIES / f"{name}.yaml"
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if seeds and isinstance(data, dict):
+            data["seeds"] = list(seeds)
         return Study.model_validate(data), path
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in STUDIES.glob("*.yaml")))
@@ -120,9 +128,7 @@ def configurations(study: Study, path: Path, out: Path, overrides: Sequence[str]
 
 def run_study(name: str, out: Path | None, seeds: Sequence[int] | None, overrides: Sequence[str]) -> None:
     """Train every row with every seed, one after the other, and write the table after each. Raises UserError where a run fails."""
-    study, path = load_study(name)
-    if seeds:
-        study = study.model_copy(update={"seeds": list(seeds)})
+    study, path = load_study(name, seeds)
     out = (out or Path("runs") / "studies" / path.stem).absolute()
     configs = configurations(study, path, out, overrides)
     states = {key: _state(_folder(config), config) for key, config in configs.items()}  # before anything starts

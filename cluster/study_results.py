@@ -97,7 +97,9 @@ def as_markdown(results: Sequence[RowResult]) -> str:
         change = ""
         if row.difference is not None:
             d = row.difference
-            change = f"{100 * d.mean:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}] to {row.against}"
+            change = (
+                f"{100 * d.mean:+.1f} [{100 * max(-1.0, d.low):+.1f}, {100 * min(1.0, d.high):+.1f}] to {row.against}"
+            )
         lines.append(
             f"| {row.name} | {len(row.seeds)} | {100 * row.pass_at_1.mean:.1f} [{low:.1f}, {high:.1f}] "
             f"| {', '.join(f'{100 * rate:.1f}' for rate in row.by_seed)} | {100 * row.test_case_average.mean:.1f} "
