@@ -6,12 +6,13 @@ kept for people to read.
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from actors.concurrency import for_each
 from executor.problem import Problem
 from executor.verdict import Outcome, Verdict
 
@@ -47,12 +48,15 @@ class Evaluation:
         self.seconds = max(self.seconds, other.seconds)
 
 
-async def evaluate(problems: Sequence[Problem], samples: int, attempt: Attempt, policy_version: int) -> Evaluation:
-    """Sample each problem `samples` times by `attempt`, all at once; the engine bounds what runs at a time."""
+async def evaluate(
+    problems: Sequence[Problem], samples: int, attempt: Attempt, policy_version: int, at_once: int
+) -> Evaluation:
+    """Sample each problem `samples` times by `attempt`, at most `at_once` at a time, those of a problem one after the other."""
     started = time.monotonic()
     evaluation = Evaluation(policy_version)
 
-    async def one(problem: Problem, index: int) -> None:
+    async def one(sample: tuple[Problem, int]) -> None:
+        problem, index = sample
         response, verdict = await attempt(problem, index)
         if verdict.outcome == Outcome.INFRASTRUCTURE:
             return
@@ -63,6 +67,6 @@ async def evaluate(problems: Sequence[Problem], samples: int, attempt: Attempt, 
         if index == 0:
             evaluation.shown.append({"problem_id": problem.id, "response": response, "outcome": str(verdict.outcome)})
 
-    await asyncio.gather(*(one(problem, index) for problem in problems for index in range(samples)))
+    await for_each(itertools.product(problems, range(samples)), at_once, one)
     evaluation.seconds = time.monotonic() - started
     return evaluation
