@@ -47,36 +47,36 @@ class Pool:
 
     def __init__(self, drawing: Drawing, generator: random.Random) -> None:
         self.drawing = drawing
+        self.staged: list[Group] = []
+        self.groups: list[Group] = []  # in the pool, the next to be dropped first
         self.taken: list[Group] = []
         self._random = generator
-        self._staged: list[Group] = []
-        self._pool: list[Group] = []  # the next to be dropped first
         self._drawn: set[int] = set()  # in this pass
         self._steps = 0  # committed since the last refresh
         self._before: dict[str, Any] | None = None  # where the draw under way began
 
     def stage(self, group: Group) -> None:
         """Hold a finished group until the next refresh."""
-        self._staged.append(group)
+        self.staged.append(group)
 
     @property
     def samples(self) -> int:
         """Samples in the pool, without those staged."""
-        return samples(self._pool)
+        return samples(self.groups)
 
     def candidates(self, oldest_version: int) -> list[Group]:
         """Groups that a draw may be made of. What is staged counts: a draw that would starve refreshes first."""
         taken = {group.group_id for group in self.taken}
-        return [g for g in _fresh([*self._pool, *self._staged], oldest_version) if g.group_id not in taken]
+        return [g for g in _fresh([*self.groups, *self.staged], oldest_version) if g.group_id not in taken]
 
     def draw(self, oldest_version: int) -> list[Group]:
         """One step's groups, issued at `oldest_version` or later; there must be enough candidates."""
         count = self.drawing.groups_per_step
         due = self._steps >= self.drawing.refresh_every
-        if self._staged and (due or len(_fresh(self._pool, oldest_version)) < count):
+        if self.staged and (due or len(_fresh(self.groups, oldest_version)) < count):
             self._refresh(oldest_version)
         self._before = self._position()
-        fresh = _fresh(self._pool, oldest_version)
+        fresh = _fresh(self.groups, oldest_version)
         self.taken = self._in_turn(g for g in fresh if g.group_id not in self._drawn)[:count]
         missing = count - len(self.taken)
         if missing:  # the pass ends within this draw, and the next begins
@@ -95,23 +95,25 @@ class Pool:
 
     def _refresh(self, oldest_version: int) -> None:
         # Versions only rise: what is too old now can never be drawn again and must not push out what can.
-        block = _fresh(self._staged, oldest_version)
+        block = _fresh(self.staged, oldest_version)
         self._random.shuffle(block)
-        self._pool = [*_fresh(self._pool, oldest_version), *block]
+        self.groups = [*_fresh(self.groups, oldest_version), *block]
         self._drop()
-        self._staged, self._drawn, self._steps = [], set(), 0
+        self.staged, self._drawn, self._steps = [], set(), 0
 
     def _drop(self) -> None:
-        beyond = samples(self._pool) - self.drawing.capacity
+        beyond = samples(self.groups) - self.drawing.capacity
         gone = 0
-        while beyond > 0 and len(self._pool) - gone > self.drawing.groups_per_step:
-            size = samples([self._pool[gone]])
-            if size <= beyond:
+        while beyond > 0:
+            size = samples([self.groups[gone]])
+            if size > beyond:
+                self.groups[gone] = self._cut(self.groups[gone], size - int(beyond))
+            elif len(self.groups) - gone > self.drawing.groups_per_step:
                 gone += 1
             else:
-                self._pool[gone] = self._cut(self._pool[gone], size - int(beyond))
+                break  # the groups are larger than the pool was made for
             beyond -= size
-        del self._pool[:gone]
+        del self.groups[:gone]
 
     def _cut(self, group: Group, count: int) -> Group:
         """The group with `count` of its samples left, and with all else it holds."""
@@ -124,7 +126,7 @@ class Pool:
     def commit(self) -> None:
         """The step on the groups taken is done."""
         if not self.drawing.again:
-            self._pool = [group for group in self._pool if group.group_id not in self._drawn]
+            self.groups = [group for group in self.groups if group.group_id not in self._drawn]
             self._drawn.clear()
         self.taken, self._before = [], None
         self._steps += 1
@@ -146,15 +148,15 @@ class Pool:
         """Everything as JSON; a draw under way counts as undone."""
         return {
             **(self._before or self._position()),
-            "staged": [group.model_dump(mode="json") for group in self._staged],
-            "pool": [group.model_dump(mode="json") for group in self._pool],
+            "staged": [group.model_dump(mode="json") for group in self.staged],
+            "groups": [group.model_dump(mode="json") for group in self.groups],
             "steps": self._steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken; a pool that is smaller now drops its oldest samples."""
-        self._staged = [Group.model_validate(group) for group in state["staged"]]
-        self._pool = [Group.model_validate(group) for group in state["pool"]]
+        self.staged = [Group.model_validate(group) for group in state["staged"]]
+        self.groups = [Group.model_validate(group) for group in state["groups"]]
         self.taken, self._before, self._steps = [], None, state["steps"]
         self._go_to(state)
         self._drop()

@@ -62,7 +62,7 @@ class Replay:
         self._outstanding: dict[int, tuple[Ticket, str]] = {}
         self._waiting: dict[int, Ticket] = {}  # failed or released, to be issued again
         drawing = _drawing(settings)
-        self._pool = Pool(drawing, random.Random(f"{settings.seed}/pool"))
+        self.pool = Pool(drawing, random.Random(f"{settings.seed}/pool"))
         self._staleness = Staleness(
             settings.groups_per_step, settings.broadcast_every, settings.max_staleness, all_are_owed=not drawing.again
         )
@@ -109,7 +109,7 @@ class Replay:
         self._outstanding.pop(group.group_id, None)
         self._waiting.pop(group.group_id, None)
         self._counts["put"] += 1
-        self._pool.stage(group.model_copy(update={"baselines": self.history.baselines(group.problem_id)}))
+        self.pool.stage(group.model_copy(update={"baselines": self.history.baselines(group.problem_id)}))
         self.history.record(group)
         return True
 
@@ -149,17 +149,17 @@ class Replay:
 
     def ready(self) -> bool:
         """Whether a batch can be taken now."""
-        if self._pool.taken or len(self._candidates()) < self._settings.groups_per_step:
+        if self.pool.taken or len(self._candidates()) < self._settings.groups_per_step:
             return False
         return not self._filling() and not self._due_first()
 
     def _candidates(self) -> list[Group]:
         """Finished groups that a batch may be made of."""
-        return self._pool.candidates(self._staleness.oldest(self._committed_steps))
+        return self.pool.candidates(self._staleness.oldest(self._committed_steps))
 
     def _filling(self) -> bool:
         """Whether the first step waits for more samples: as many as it is to begin with, if so many can come."""
-        if self._committed_steps or samples(self._candidates()) >= self._pool.drawing.fill:
+        if self._committed_steps or samples(self._candidates()) >= self.pool.drawing.fill:
             return False
         return bool(self._outstanding or self._waiting) or self._issued < self.allowed
 
@@ -174,25 +174,25 @@ class Replay:
         """The groups of one step, held until `commit` or `untake`. Raises ValueError unless `ready()`."""
         if not self.ready():
             raise ValueError(f"no batch is ready; it waits for {self.waiting_for()}")
-        return self._pool.draw(self._staleness.oldest(self._committed_steps))
+        return self.pool.draw(self._staleness.oldest(self._committed_steps))
 
     def commit(self) -> None:
         """The step on the taken batch is done. Raises ValueError if nothing is taken."""
-        if not self._pool.taken:
+        if not self.pool.taken:
             raise ValueError("there is no taken batch to commit")
-        self._pool.commit()
+        self.pool.commit()
         self._committed_steps += 1
 
     def untake(self) -> None:
         """The step was given up: its groups are ready again. Does nothing if nothing is taken."""
-        self._pool.undo()
+        self.pool.undo()
 
     # What there is --------------------------------------------------------------------------------------------------
 
     def waiting_for(self) -> str:
         """What the next batch waits for, in one line with ids and holders."""
-        if self._pool.taken:
-            return f"commit or untake of the step on groups {_some(str(group.group_id) for group in self._pool.taken)}"
+        if self.pool.taken:
+            return f"commit or untake of the step on groups {_some(str(group.group_id) for group in self.pool.taken)}"
         if self.ready():
             return "nothing: a batch is ready"
         due = self._due_first()
@@ -201,7 +201,7 @@ class Replay:
         groups = self._candidates()
         count = f"{len(groups)} of {self._settings.groups_per_step} groups ready"
         if self._filling():
-            count = f"{samples(groups)} of {self._pool.drawing.fill} samples to begin with"
+            count = f"{samples(groups)} of {self.pool.drawing.fill} samples to begin with"
         if due:
             return f"groups due first: {under_way}; {count}"
         if tickets:
@@ -220,9 +220,9 @@ class Replay:
             "outstanding": float(len(self._outstanding)),
             "reissuable": float(len(self._waiting)),
             "ready": float(len(lags)),
-            "taken": float(len(self._pool.taken)),
+            "taken": float(len(self.pool.taken)),
             "issued": float(self._issued),
-            "pool_samples": float(self._pool.samples),
+            "pool_samples": float(self.pool.samples),
             "staleness_ready_mean": sum(lags) / len(lags) if lags else 0.0,
             "staleness_ready_max": float(max(lags, default=0)),
             **{name: float(self._counts[name]) for name in COUNTERS},
@@ -240,7 +240,7 @@ class Replay:
             "committed_steps": self._committed_steps,
             "issued": self._issued,
             "waiting": [asdict(waiting[group_id]) for group_id in sorted(waiting)],
-            "pool": self._pool.state_dict(),
+            "pool": self.pool.state_dict(),
             "counts": dict(self._counts),
             "abandoned": [asdict(one) for one in self.abandoned],
             "order": self._order.state_dict(),
@@ -252,7 +252,7 @@ class Replay:
         self._must_fit(state)
         self._order.load_state_dict(state["order"])
         self.history.load_state_dict(state["history"])
-        self._pool.load_state_dict(state["pool"])
+        self.pool.load_state_dict(state["pool"])
         self.version, self._committed_steps, self._issued = state["version"], state["committed_steps"], state["issued"]
         self._outstanding = {}
         self._waiting = {ticket["group_id"]: Ticket(**ticket) for ticket in state["waiting"]}
