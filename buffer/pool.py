@@ -55,9 +55,13 @@ class Pool:
         self._steps = 0  # committed since the last refresh
         self._before: dict[str, Any] | None = None  # where the draw under way began
 
-    def stage(self, group: Group) -> None:
-        """Hold a finished group until the next refresh."""
+    def stage(self, group: Group, oldest_version: int) -> None:
+        """Hold a finished group until the next refresh; of more than the pool can take in, the newest are held."""
         self.staged.append(group)
+        if samples(self.staged) > self.drawing.capacity:
+            self.staged = _fresh(self.staged, oldest_version)
+        while len(self.staged) > self.drawing.groups_per_step and samples(self.staged[1:]) >= self.drawing.capacity:
+            del self.staged[0]
 
     @property
     def samples(self) -> int:

@@ -109,7 +109,8 @@ class Replay:
         self._outstanding.pop(group.group_id, None)
         self._waiting.pop(group.group_id, None)
         self._counts["put"] += 1
-        self.pool.stage(group.model_copy(update={"baselines": self.history.baselines(group.problem_id)}))
+        stamped = group.model_copy(update={"baselines": self.history.baselines(group.problem_id)})
+        self.pool.stage(stamped, self._staleness.oldest(self._committed_steps))
         self.history.record(group)
         return True
 

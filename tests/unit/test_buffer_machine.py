@@ -281,6 +281,7 @@ class BufferMachine(RuleBasedStateMachine):
         assert len(held) == len(set(held))
         if self.kind == "online":
             assert len(names(self.pool)) <= self.settings.capacity
+            assert len(names(self.staged)) < self.settings.capacity + MOST_SAMPLES
         else:
             untrained = [one for name, one in self.finished.items() if not self.trained[name]]
             assert sorted(held) == sorted(names(untrained))
@@ -320,7 +321,7 @@ class OnlineMachine(BufferMachine):
     kind = "online"
 
 
-_SETTINGS: Any = hypothesis_settings(max_examples=60, stateful_step_count=50, deadline=None)
+_SETTINGS: Any = hypothesis_settings(max_examples=50, stateful_step_count=50, deadline=None)
 QueueMachine.TestCase.settings = _SETTINGS
 OnlineMachine.TestCase.settings = _SETTINGS
 TestQueue = QueueMachine.TestCase

@@ -34,7 +34,7 @@ def pool_of(capacity: float, seed: int = 0, **changes: Any) -> Pool:
 def refreshed(pool: Pool, groups: list[Group]) -> list[Group]:
     """What the pool holds once `groups` have come in."""
     for one in groups:
-        pool.stage(one)
+        pool.stage(one, 0)
     if pool.candidates(0):
         pool.draw(0)
         pool.undo()
@@ -57,7 +57,7 @@ def newest(sizes: list[int], limit: int) -> list[int]:
     return [share for share in reversed(shares) if share]
 
 
-@hypothesis_settings(deadline=None)
+@hypothesis_settings(max_examples=50, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_refreshes_push_out_the_oldest(data: st.DataObject, seed: int) -> None:
     """Golden A16, from the released code of RLTF, however the samples are grouped: new samples, what is left of each block.
@@ -121,7 +121,7 @@ def test_a_cut_group_keeps_what_else_it_holds_and_the_mean_it_had() -> None:
     pool = pool_of(4)
     whole = group(0, rewards=[1.0, 0.0, 0.0, 0.0]).model_copy(update={"baselines": {"best_so_far": {"coarse": 1.0}}})
     others = [sample(0, 8, role="greedy"), sample(0, 9, role="reference")]
-    pool.stage(whole.model_copy(update={"trajectories": [others[0], *whole.trajectories, others[1]]}))
+    pool.stage(whole.model_copy(update={"trajectories": [others[0], *whole.trajectories, others[1]]}), 0)
     pool.draw(0)
     pool.commit()
     for group_id in (1, 2):  # one sample each: the group is cut twice
@@ -231,7 +231,7 @@ def test_an_old_group_in_the_pool_does_not_push_out_a_fresh_one() -> None:
     pool = pool_of(2, groups_per_step=1)
     for group_id, version in ((0, 1), (1, 0)):
         refreshed(pool, [group(group_id, version=version)])
-    pool.stage(group(2, version=2))
+    pool.stage(group(2, version=2), 1)
     pool.draw(1)
     assert sorted(ids(pool.groups)) == [0, 2]
 
@@ -239,9 +239,9 @@ def test_an_old_group_in_the_pool_does_not_push_out_a_fresh_one() -> None:
 def test_to_train_every_group_once_is_the_same_pool_with_other_settings() -> None:
     pool = Pool(Drawing(groups_per_step=2), random.Random(0))
     for one in (group(3, 1, version=1), group(2, 1), group(1, 1, version=1)):
-        pool.stage(one)
+        pool.stage(one, 0)
     assert ids(pool.draw(0)) == [2, 1]
-    pool.stage(group(0, 1))
+    pool.stage(group(0, 1), 0)
     assert sorted(ids(pool.candidates(0))) == [0, 3]
     pool.undo()
     assert ids(pool.draw(0)) == [0, 2]  # what came meanwhile is due before group 1
@@ -295,6 +295,15 @@ def test_it_does_not_start_before_there_is_a_whole_step() -> None:
     assert "2 of 3 groups ready" in replay.waiting_for() and f"2 ({tickets[2].problem_id}, r)" in replay.waiting_for()
     replay.put(answer(tickets[2]))
     assert sorted(ids(replay.take())) == [0, 1, 2]
+
+
+def test_no_more_is_held_for_a_refresh_than_the_pool_can_take_in() -> None:
+    pool = pool_of(7, groups_per_step=2)
+    for one in block(0, [3] * 20):
+        pool.stage(one, 0)
+    assert ids(pool.staged) == [17, 18, 19]
+    pool.stage(group(20, 3, version=1), 1)
+    assert ids(pool.staged) == [20]  # the others are too old to be drawn
 
 
 # Settings -----------------------------------------------------------------------------------------------------------
