@@ -182,8 +182,16 @@ class BufferSection(Section):
     kind: Literal["queue", "online"] = Field(
         default="queue", description="queue: each group once; online: RLTF's pool, drawn from again."
     )
-    capacity: int = Field(default=64, ge=1, description="Groups the online pool holds.")
-    refresh_every: int = Field(default=1, ge=1, description="Learner steps between refreshes of the online pool.")
+    capacity: int = Field(default=6400, ge=1, description="Samples the online pool holds (the paper's number).")
+    refresh_every: int = Field(
+        default=50,
+        ge=1,
+        description="Learner steps between refreshes of the online pool (the paper's number); one that would starve is refreshed sooner.",
+    )
+    fill_first: bool = Field(
+        default=True,
+        description="The first step waits until the online pool is full, or until no more can be sampled before it; false: for one step's groups.",
+    )
     max_attempts: int = Field(default=3, ge=1, description="Tries at a group before its place goes to another problem.")
     selection: Literal["uniform", "signal"] = Field(
         default="uniform",
@@ -258,9 +266,11 @@ class Config(Section):
             raise ValueError(
                 "rollout.samples_per_problem=0 leaves nothing to learn from: set 1 or more, or algorithm.name=sft"
             )
-        if self.buffer.kind == "online" and self.buffer.capacity < self.learner.groups_per_step:
+        step = self.learner.groups_per_step * max(1, self.rollout.samples_per_problem)
+        if self.buffer.kind == "online" and self.buffer.capacity < step:
             raise ValueError(
-                f"buffer.capacity={self.buffer.capacity} is less than learner.groups_per_step={self.learner.groups_per_step}"
+                f"buffer.capacity={self.buffer.capacity} is less than the samples of one step: "
+                f"learner.groups_per_step * rollout.samples_per_problem = {step}"
             )
         return self
 
