@@ -9,7 +9,6 @@ critic left out: the rewards are one sum and alpha is 1. Tokens sampled by an ol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -132,12 +131,7 @@ class Loss:
         known = group.baselines.get(self._settings.baseline)
         if known:
             return known
-        parts: dict[str, list[float]] = {}
-        for trajectory in group.sampled:
-            for turn in trajectory.turns:
-                for name, value in turn.components.items():
-                    parts.setdefault(name, []).append(value)
-        return {name: fmean(values) for name, values in parts.items()}
+        return group.baselines.get("group_mean") or group.mean_components()
 
     def _credit(self, trajectory: Trajectory, baseline: dict[str, float]) -> list[float]:
         length = len(trajectory.token_ids)
