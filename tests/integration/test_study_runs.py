@@ -63,3 +63,14 @@ def test_a_study_that_was_interrupted_is_gone_on_with(codegen_folder: Path, tmp_
     results = json.loads((out / "results.json").read_text())
     assert [(row["problems"], row["samples"]) for row in results["rows"]] == [(3, 2), (3, 2)]
     assert not list(out.glob("*/*/checkpoints/*"))  # weights are not kept unless asked for
+
+
+def test_a_run_that_fails_ends_the_study_with_its_last_words(tmp_path: Path) -> None:
+    row = {"name": "plain", "settings": {"model.name": str(tmp_path / "no_model"), "run.steps": 1}}
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump({"question": "Which?", "seeds": [0], "rows": [row]}))
+    process = start(study, tmp_path / "out")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "plain, seed 0 ended with exit code 2" in said and "no_model" in said
+    assert "Traceback" not in said
