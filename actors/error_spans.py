@@ -1,6 +1,6 @@
 """Which part of a program an error is charged to (RLTF, fine-grained feedback): nothing, one line, or the whole program.
 
-Pure. The classes are the paper's U_ignore, U_line and U_global; the rules go by exception class and line number, as Python 3.10 and later report them, not by
+Pure. The classes are the paper's U_ignore, U_line and U_global; the rules go by exception class and line number, as Python 3.11 to 3.13 report them, not by
 searching texts as the released code does. Invariant: an error whose line is not known is never charged to a line.
 """
 
