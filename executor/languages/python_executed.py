@@ -12,6 +12,7 @@ from typing import Any
 
 from executor.languages import wire
 
+_STACK = b"Stack (most recent call first)"  # as faulthandler begins it
 _LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -32,8 +33,11 @@ class Executed:
     def add(self, report: bytes) -> None:
         """All that one of the processes has reported."""
         self._processes -= 1
-        told = [frame[len(wire.ASIDE) :] for frame in wire.frames(report) if frame.startswith(wire.ASIDE)]
-        if not told or len(told) > self._lines + 1:  # its statements once, each line once
+        frames = wire.frames(report)
+        told = [frame[len(wire.ASIDE) :] for frame in frames if frame.startswith(wire.ASIDE)]
+        rest = report[sum(map(len, frames)) + wire.FRAME_HEAD * len(frames) :]
+        # Its statements once, each line once, and at the end a stack at the most.
+        if not told or len(told) > self._lines + 1 or (rest and not rest.startswith(_STACK)):
             self._known = False
             return
         try:

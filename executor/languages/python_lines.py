@@ -28,7 +28,7 @@ def statements(source: str) -> list[tuple[int, int, int]]:
     A statement that is never an event of its own (a declaration, a constant), a comment, a blank line and an `else:` go with the statement after
     them; a docstring and what else stands between a header and its block, with the header. Raises whatever the compiler does.
     """
-    tree = compile(source, "<program>", "exec", _ONLY_AST, dont_inherit=True)
+    tree: Any = compile(source, "<program>", "exec", _ONLY_AST, dont_inherit=True)
     lines = _LINE_END.split(source)
     found: list[tuple[int, int, int]] = []
     told = 0  # the last line that is somebody's
