@@ -278,7 +278,7 @@ class RolloutWorker:
             **(self._pool.gauges() if self._pool is not None else {}),
             "groups": float(self._counts["groups"]),
             "infrastructure": float(self._counts["infrastructure"]),
-            "linter_failures": float(self._linter.failures if self._linter is not None else 0),
+            **({"linter_failures": float(self._linter.failures)} if self._linter is not None else {}),
             "groups_under_way": float(len(self._tasks)),
             "generating": float(self._generating),
             "judging": float(self._judging),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from actors.engine.protocol import Completion, EngineSettings, SamplingSettings
 from actors.prompts import reference_response
 from actors.rollout import RolloutSettings, RolloutWorker
 from buffer.trajectory import Trajectory
+from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
 from executor.problem import Problem, StdioTest
 from executor.settings import ExecutorSettings
@@ -108,7 +110,7 @@ async def test_nothing_is_asked_for_that_is_not_needed(model_folder: Path, judge
         made, pool = worker(model_folder, judge, name, {})
         assert (await episode(made)).turns[0].spans == []
         assert [request.executed_lines for request in pool.asked] == [False]
-        assert made._linter is None
+        assert made._linter is None and "linter_failures" not in await made.gauges()
         await made.stop()
 
 
@@ -120,6 +122,16 @@ async def test_what_the_linter_finds_is_on_the_trajectory(model_folder: Path, ju
     assert not pool.asked[0].executed_lines
     assert (await made.gauges())["linter_failures"] == 0
     await made.stop()
+
+
+def test_an_actor_without_its_linter_does_not_start(
+    model_folder: Path, judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    worker(model_folder, judge, "rltf", {})
+    with pytest.raises(UserError, match="needs ruff"):
+        worker(model_folder, judge, "rltf", {"linter": True})
 
 
 @asynchronous
