@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
+from executor.sandbox.level import LEVELS, LevelName
 from executor.settings import ExecutorSettings
 from executor.verdict import Outcome, Verdict
 
@@ -246,6 +248,19 @@ def test_what_did_not_run_is_told(judge: Judge, name: str) -> None:
     verdict = stdio(judge, STDIO[name])
     assert verdict.outcome is not Outcome.INFRASTRUCTURE
     assert dead(verdict) == marked(STDIO[name])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_it_is_told_at_every_level_of_isolation(level: LevelName) -> None:
+    try:
+        judge = Judge(ExecutorSettings(min_level=level, max_level=level))
+    except UserError as error:
+        pytest.skip(str(error))
+    with judge:
+        for name in ("branches", "threads", "an end without an end"):
+            verdict = stdio(judge, STDIO[name])
+            assert verdict.level == level
+            assert dead(verdict) == marked(STDIO[name])
 
 
 def test_a_line_that_any_test_runs_has_run(judge: Judge) -> None:
