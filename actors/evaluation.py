@@ -6,11 +6,13 @@ kept for people to read.
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from actors.concurrency import for_each
 from executor.problem import Problem
 from executor.verdict import Outcome, Verdict
 
@@ -25,6 +27,10 @@ class Evaluation:
     seconds: float = 0.0
     passed: dict[str, int] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
+    """Share of tests passed, summed over a problem's samples."""
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """Samples by outcome."""
     shown: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -36,24 +42,31 @@ class Evaluation:
         """Take in the counts of other problems."""
         self.passed |= other.passed
         self.samples |= other.samples
+        self.shares |= other.shares
+        self.outcomes = dict(Counter(self.outcomes) + Counter(other.outcomes))
         self.shown += other.shown
         self.seconds = max(self.seconds, other.seconds)
 
 
-async def evaluate(problems: Sequence[Problem], samples: int, attempt: Attempt, policy_version: int) -> Evaluation:
-    """Sample each problem `samples` times by `attempt`, all at once; the engine bounds what runs at a time."""
+async def evaluate(
+    problems: Sequence[Problem], samples: int, attempt: Attempt, policy_version: int, at_once: int
+) -> Evaluation:
+    """Sample each problem `samples` times by `attempt`, at most `at_once` at a time, those of a problem one after the other."""
     started = time.monotonic()
     evaluation = Evaluation(policy_version)
 
-    async def one(problem: Problem, index: int) -> None:
+    async def one(sample: tuple[Problem, int]) -> None:
+        problem, index = sample
         response, verdict = await attempt(problem, index)
         if verdict.outcome == Outcome.INFRASTRUCTURE:
             return
         evaluation.samples[problem.id] = evaluation.samples.get(problem.id, 0) + 1
         evaluation.passed[problem.id] = evaluation.passed.get(problem.id, 0) + (verdict.outcome == Outcome.PASS)
+        evaluation.shares[problem.id] = evaluation.shares.get(problem.id, 0.0) + verdict.share_passed
+        evaluation.outcomes[str(verdict.outcome)] = evaluation.outcomes.get(str(verdict.outcome), 0) + 1
         if index == 0:
             evaluation.shown.append({"problem_id": problem.id, "response": response, "outcome": str(verdict.outcome)})
 
-    await asyncio.gather(*(one(problem, index) for problem in problems for index in range(samples)))
+    await for_each(itertools.product(problems, range(samples)), at_once, one)
     evaluation.seconds = time.monotonic() - started
     return evaluation

@@ -251,7 +251,8 @@ class RolloutWorker:
             program = extract_program(response, problem.language)
             return response, await self._judge(problem, program.text if program else None, "all", index)
 
-        evaluation = await evaluate(problems, samples, attempt, version)
+        # Twice what the engine takes, so that it is full while others are judged.
+        evaluation = await evaluate(problems, samples, attempt, version, 2 * self._settings.engine.max_sequences)
         if self.engine.policy_version != version:
             raise RuntimeError("the weights changed during an evaluation")
         return evaluation

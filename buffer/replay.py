@@ -1,16 +1,7 @@
 """The buffer as a pure state machine: it hands out work as tickets and holds what came of it as groups.
 
-A ticket is issued, then put (its group is ready) or failed or released (issued again); a ready group is taken, then
-committed or untaken. With G groups a step, N steps a policy version, a bound of eta versions, and a learner that
-after s committed steps is at version s // N:
-
-- at policy version v at most (eta + v + 1) * N * G tickets have ever been issued;
-- a group issued at version i is due: it is trained at learner version i + eta or before.
-
-So tickets due by version d are never more than the (d + 1) * N * G groups trained by its end, and every group can be
-trained in time if no step wastes its places. A step takes the groups due first; where later ones would fill it while
-groups due sooner are unfinished, it goes ahead only if those, however late they finish, still fit in the steps left.
-Otherwise it waits for them. Waiting ends: tickets issued meanwhile, or again, are due later.
+A ticket is issued, then put (its group is ready) or failed or released (issued again); ready groups are taken, then
+committed or untaken. How old a group may be when it trains is in staleness.py, what a batch is made of in pool.py.
 
 Invariants: kind "queue" trains every group once, in time, and drops none; kind "online" draws no group too old; a put
 counts once however often it is sent; every ticket is in one place; all randomness is seeded, so a saved state goes
@@ -26,12 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from buffer.history import ProblemHistory
-from buffer.online_pool import OnlineDraws
+from buffer.pool import Drawing, Pool, samples
 from buffer.problem_order import ProblemOrder
 from buffer.settings import BufferSettings
+from buffer.staleness import Staleness, by_due
 from buffer.trajectory import Group
 
-FORM = 1  # version of the saved state
+FORM = 2  # version of the saved state
 SHOWN = 5  # ids that a line for people names
 REMEMBERED = 100  # abandoned tickets kept for people to look at
 COUNTERS = ("put", "duplicate", "failed", "abandoned")
@@ -69,9 +61,11 @@ class Replay:
         self._issued = 0
         self._outstanding: dict[int, tuple[Ticket, str]] = {}
         self._waiting: dict[int, Ticket] = {}  # failed or released, to be issued again
-        self._ready: dict[int, Group] = {}
-        self._draws = OnlineDraws(settings.capacity, settings.refresh_every, random.Random(f"{settings.seed}/pool"))
-        self._taken: list[Group] = []
+        drawing = _drawing(settings)
+        self.pool = Pool(drawing, random.Random(f"{settings.seed}/pool"))
+        self._staleness = Staleness(
+            settings.groups_per_step, settings.broadcast_every, settings.max_staleness, all_are_owed=not drawing.again
+        )
         self._counts: Counter[str] = Counter()
         self.abandoned: deque[Abandoned] = deque(maxlen=REMEMBERED)  # the newest
 
@@ -80,8 +74,7 @@ class Replay:
     @property
     def allowed(self) -> int:
         """Tickets that may have been issued, in all, at this policy version."""
-        settings = self._settings
-        return (settings.max_staleness + self.version + 1) * settings.broadcast_every * settings.groups_per_step
+        return self._staleness.tickets(self.version)
 
     def acquire(self, limit: int, holder: str) -> list[Ticket]:
         """Up to `limit` tickets for `holder`, as many as the staleness bound allows; those to be issued again first."""
@@ -117,11 +110,8 @@ class Replay:
         self._waiting.pop(group.group_id, None)
         self._counts["put"] += 1
         stamped = group.model_copy(update={"baselines": self.history.baselines(group.problem_id)})
+        self.pool.stage(stamped, self._staleness.oldest(self._committed_steps))
         self.history.record(group)
-        if self._settings.kind == "online":
-            self._draws.stage(stamped)
-        else:
-            self._ready[group.group_id] = stamped
         return True
 
     def fail(self, group_id: int, reason: str) -> None:
@@ -155,89 +145,64 @@ class Replay:
 
     @property
     def learner_version(self) -> int:
-        """Policy version that the learner trains: committed steps // N."""
-        return self._committed_steps // self._settings.broadcast_every
+        """Policy version that the learner trains."""
+        return self._staleness.learner_version(self._committed_steps)
 
     def ready(self) -> bool:
         """Whether a batch can be taken now."""
-        if self._taken:
+        if self.pool.taken or len(self._candidates()) < self._settings.groups_per_step:
             return False
-        if self._settings.kind == "online":
-            return self._draws.can_draw(self._settings.groups_per_step, self._oldest)
-        return len(self._ready) >= self._settings.groups_per_step and not self._due_first()
-
-    @property
-    def _oldest(self) -> int:
-        return self.learner_version - self._settings.max_staleness
-
-    def _due(self, work: Ticket | Group) -> int:
-        return work.issued_version + self._settings.max_staleness
-
-    def _by_due(self) -> list[Group]:
-        return sorted(self._ready.values(), key=lambda group: (self._due(group), group.group_id))
-
-    def _due_first(self) -> list[Ticket]:
-        """Unfinished tickets of which some would be late if a batch were taken now.
-
-        Whatever is left after the batch is lined up by when it is due, G to a step. Where a place in the line comes
-        too late, the steps left cannot hold all that is due by then, and places in the batch would be wasted on others.
-        """
-        settings = self._settings
-        unfinished = [ticket for ticket, _ in self._outstanding.values()]
-        left = [self._due(work) for work in (*self._by_due()[settings.groups_per_step :], *unfinished)]
-        next_step = self._committed_steps + 1
-        late = [
-            due
-            for place, due in enumerate(sorted(left))
-            if (next_step + place // settings.groups_per_step) // settings.broadcast_every > due
-        ]
-        return [ticket for ticket in unfinished if self._due(ticket) <= max(late)] if late else []
-
-    def take(self) -> list[Group]:
-        """The groups due first, held until `commit` or `untake`. Raises ValueError unless `ready()`."""
-        if not self.ready():
-            raise ValueError(f"no batch is ready; it waits for {self.waiting_for()}")
-        if self._settings.kind == "online":
-            self._taken = self._draws.draw(self._settings.groups_per_step, self._oldest)
-        else:
-            self._taken = self._by_due()[: self._settings.groups_per_step]
-            for group in self._taken:
-                del self._ready[group.group_id]
-        return list(self._taken)
-
-    def commit(self) -> None:
-        """The step on the taken batch is done. Raises ValueError if nothing is taken."""
-        if not self._taken:
-            raise ValueError("there is no taken batch to commit")
-        self._taken = []
-        self._committed_steps += 1
-        self._draws.commit()
-
-    def untake(self) -> None:
-        """The step was given up: its groups are ready again. Does nothing if nothing is taken."""
-        if self._settings.kind == "queue":
-            self._ready.update({group.group_id: group for group in self._taken})
-        self._draws.undo()
-        self._taken = []
-
-    # What there is --------------------------------------------------------------------------------------------------
+        return not self._filling() and not self._due_first()
 
     def _candidates(self) -> list[Group]:
         """Finished groups that a batch may be made of."""
-        if self._settings.kind == "online":
-            return self._draws.candidates(self._oldest)
-        return list(self._ready.values())
+        return self.pool.candidates(self._staleness.oldest(self._committed_steps))
+
+    def _filling(self) -> bool:
+        """Whether the first step waits for more samples: as many as it is to begin with, if so many can come."""
+        if self._committed_steps or samples(self._candidates()) >= self.pool.drawing.fill:
+            return False
+        return bool(self._outstanding or self._waiting) or self._issued < self.allowed
+
+    def _due_first(self) -> list[Ticket]:
+        """Unfinished tickets of which some would be late if a batch were taken now."""
+        unfinished = [ticket for ticket, _ in self._outstanding.values()]
+        left = (*by_due(self._candidates())[self._settings.groups_per_step :], *unfinished)
+        late = self._staleness.late(self._committed_steps, [work.issued_version for work in left])
+        return [ticket for ticket in unfinished if self._staleness.due(ticket.issued_version) <= late]
+
+    def take(self) -> list[Group]:
+        """The groups of one step, held until `commit` or `untake`. Raises ValueError unless `ready()`."""
+        if not self.ready():
+            raise ValueError(f"no batch is ready; it waits for {self.waiting_for()}")
+        return self.pool.draw(self._staleness.oldest(self._committed_steps))
+
+    def commit(self) -> None:
+        """The step on the taken batch is done. Raises ValueError if nothing is taken."""
+        if not self.pool.taken:
+            raise ValueError("there is no taken batch to commit")
+        self.pool.commit()
+        self._committed_steps += 1
+
+    def untake(self) -> None:
+        """The step was given up: its groups are ready again. Does nothing if nothing is taken."""
+        self.pool.undo()
+
+    # What there is --------------------------------------------------------------------------------------------------
 
     def waiting_for(self) -> str:
         """What the next batch waits for, in one line with ids and holders."""
-        if self._taken:
-            return f"commit or untake of the step on groups {_some(str(group.group_id) for group in self._taken)}"
+        if self.pool.taken:
+            return f"commit or untake of the step on groups {_some(str(group.group_id) for group in self.pool.taken)}"
         if self.ready():
             return "nothing: a batch is ready"
-        due = self._due_first() if self._settings.kind == "queue" else []
+        due = self._due_first()
         tickets = sorted(due or [ticket for ticket, _ in self._outstanding.values()], key=lambda t: t.group_id)
         under_way = _some(f"{t.group_id} ({t.problem_id}, {self._outstanding[t.group_id][1]})" for t in tickets)
-        count = f"{len(self._candidates())} of {self._settings.groups_per_step} groups ready"
+        groups = self._candidates()
+        count = f"{len(groups)} of {self._settings.groups_per_step} groups ready"
+        if self._filling():
+            count = f"{samples(groups)} of {self.pool.drawing.fill} samples to begin with"
         if due:
             return f"groups due first: {under_way}; {count}"
         if tickets:
@@ -256,9 +221,9 @@ class Replay:
             "outstanding": float(len(self._outstanding)),
             "reissuable": float(len(self._waiting)),
             "ready": float(len(lags)),
-            "taken": float(len(self._taken)),
+            "taken": float(len(self.pool.taken)),
             "issued": float(self._issued),
-            "pool": float(len(self._draws)),
+            "pool_samples": float(self.pool.samples),
             "staleness_ready_mean": sum(lags) / len(lags) if lags else 0.0,
             "staleness_ready_max": float(max(lags, default=0)),
             **{name: float(self._counts[name]) for name in COUNTERS},
@@ -269,7 +234,6 @@ class Replay:
     def state_dict(self) -> dict[str, Any]:
         """Everything, as JSON; outstanding tickets are to be issued again, taken groups are ready again."""
         waiting = {**self._waiting, **{i: ticket for i, (ticket, _) in self._outstanding.items()}}
-        taken = self._taken if self._settings.kind == "queue" else []
         return {
             "form": FORM,
             "settings": self._settings.model_dump(mode="json"),
@@ -277,8 +241,7 @@ class Replay:
             "committed_steps": self._committed_steps,
             "issued": self._issued,
             "waiting": [asdict(waiting[group_id]) for group_id in sorted(waiting)],
-            "ready": [group.model_dump(mode="json") for group in (*self._ready.values(), *taken)],
-            "draws": self._draws.state_dict(),
+            "pool": self.pool.state_dict(),
             "counts": dict(self._counts),
             "abandoned": [asdict(one) for one in self.abandoned],
             "order": self._order.state_dict(),
@@ -290,11 +253,10 @@ class Replay:
         self._must_fit(state)
         self._order.load_state_dict(state["order"])
         self.history.load_state_dict(state["history"])
-        self._draws.load_state_dict(state["draws"])
+        self.pool.load_state_dict(state["pool"])
         self.version, self._committed_steps, self._issued = state["version"], state["committed_steps"], state["issued"]
-        self._outstanding, self._taken = {}, []
+        self._outstanding = {}
         self._waiting = {ticket["group_id"]: Ticket(**ticket) for ticket in state["waiting"]}
-        self._ready = {g.group_id: g for g in map(Group.model_validate, state["ready"])}
         self._counts = Counter(state["counts"])
         self.abandoned = deque((Abandoned(**one) for one in state["abandoned"]), maxlen=REMEMBERED)
 
@@ -311,6 +273,19 @@ class Replay:
                 f"max_staleness={self._settings.max_staleness}: the saved buffer holds groups made under the bound "
                 f"{saved['max_staleness']}; resume with that or more"
             )
+
+
+def _drawing(settings: BufferSettings) -> Drawing:
+    """What a kind of buffer means; nothing else knows of kinds."""
+    if settings.kind == "queue":
+        return Drawing(settings.groups_per_step)
+    return Drawing(
+        settings.groups_per_step,
+        again=True,
+        capacity=settings.capacity,
+        refresh_every=settings.refresh_every,
+        fill=settings.capacity if settings.fill_first else 0,
+    )
 
 
 def _some(names: Iterable[str]) -> str:

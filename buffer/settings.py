@@ -1,6 +1,6 @@
 """How the buffer behaves; plain values that cross processes.
 
-Invariant: an online pool can hold at least one learner step's groups.
+Invariant: an online pool can hold at least one sample of each group of a learner step.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ class BufferSettings(BaseModel):
     kind: Literal["queue", "online"] = Field(
         default="queue", description="queue: each group once; online: RLTF's pool, drawn from again."
     )
-    capacity: int = Field(default=64, ge=1, description="Groups the online pool holds.")
-    refresh_every: int = Field(default=1, ge=1, description="Learner steps between refreshes of the online pool.")
+    capacity: int = Field(default=6400, ge=1, description="Samples the online pool holds.")
+    refresh_every: int = Field(default=50, ge=1, description="Learner steps between refreshes of the online pool.")
+    fill_first: bool = Field(
+        default=True,
+        description="The first step waits until the online pool is full, or until no more can be sampled before it.",
+    )
     max_attempts: int = Field(
         default=3, ge=1, description="Tries at a ticket before its place goes to another problem."
     )

@@ -7,6 +7,7 @@ of one problem only. `form` is the version of the form: a reader refuses one tha
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -126,7 +127,8 @@ class Group(BaseModel):
     trajectories: list[Trajectory] = Field(description="The episodes, and greedy or reference ones where asked for.")
     baselines: dict[str, dict[str, float]] = Field(
         default_factory=dict,
-        description="Reward components of earlier programs for the problem, by name of the baseline (best_so_far, latest_greedy).",
+        description="Reward components of earlier programs for the problem, by name of the baseline (best_so_far, latest_greedy); "
+        "group_mean where the group has lost samples since.",
     )
     seconds: dict[str, float] = Field(default_factory=dict, description="Seconds spent by kind (generate, judge).")
 
@@ -134,3 +136,12 @@ class Group(BaseModel):
     def sampled(self) -> list[Trajectory]:
         """The trajectories that are trained on as samples of the policy."""
         return [t for t in self.trajectories if t.role == "sampled"]
+
+    def mean_components(self) -> dict[str, float]:
+        """The mean of each reward component over the turns of the group's samples."""
+        parts: dict[str, list[float]] = {}
+        for trajectory in self.sampled:
+            for turn in trajectory.turns:
+                for name, value in turn.components.items():
+                    parts.setdefault(name, []).append(value)
+        return {name: fmean(values) for name, values in parts.items()}

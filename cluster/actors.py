@@ -72,6 +72,17 @@ def namespace(run_folder: Path) -> str:
     return f"cupel:{run_folder.resolve()}"
 
 
+def buffer_settings(config: Config) -> BufferSettings:
+    """What the configuration means for the buffer."""
+    return BufferSettings(
+        groups_per_step=config.learner.groups_per_step,
+        broadcast_every=config.weights.broadcast_every,
+        max_staleness=config.weights.max_staleness,
+        seed=config.run.seed,
+        **config.buffer.model_dump(),
+    )
+
+
 @dataclass
 class House:
     """Handles of every actor of a run."""
@@ -95,17 +106,7 @@ class House:
         self.owner = WorkerOwner(
             self.executor_settings(), config.executor.workers, name=MEMBERSHIP, namespace=namespace(self.run_folder)
         )
-        self.buffer = create_buffer(
-            BufferSettings(
-                groups_per_step=config.learner.groups_per_step,
-                broadcast_every=config.weights.broadcast_every,
-                max_staleness=config.weights.max_staleness,
-                seed=config.run.seed,
-                **config.buffer.model_dump(),
-            ),
-            [problem.id for problem in self.problems],
-            num_cpus=0,
-        )
+        self.buffer = create_buffer(buffer_settings(config), [problem.id for problem in self.problems], num_cpus=0)
         self.learner = (
             ray.remote(Learner)
             .options(

@@ -65,6 +65,10 @@ class ProblemsSection(Section):
     )
     limit: int | None = Field(default=None, ge=1, description="Use at most this many training problems.")
     held_out_limit: int | None = Field(default=None, ge=1, description="Use at most this many held-out problems.")
+    long_prompts: Literal["refuse", "leave_out"] = Field(
+        default="refuse",
+        description="What becomes of problems whose prompt is longer than rollout.max_prompt_tokens: the run does not start, or they are left out and named.",
+    )
 
 
 class AlgorithmSection(Section):
@@ -98,7 +102,7 @@ class RolloutSection(Section):
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
     max_prompt_tokens: int = Field(
-        default=512, ge=8, description="A problem whose prompt is longer is refused at start."
+        default=512, ge=8, description="Longest prompt; problems.long_prompts says what becomes of a longer one."
     )
     max_response_tokens: int = Field(default=96, ge=1, description="Tokens after which a response is cut off.")
     concurrent_groups: int = Field(
@@ -178,8 +182,16 @@ class BufferSection(Section):
     kind: Literal["queue", "online"] = Field(
         default="queue", description="queue: each group once; online: RLTF's pool, drawn from again."
     )
-    capacity: int = Field(default=64, ge=1, description="Groups the online pool holds.")
-    refresh_every: int = Field(default=1, ge=1, description="Learner steps between refreshes of the online pool.")
+    capacity: int = Field(default=6400, ge=1, description="Samples the online pool holds (the paper's number).")
+    refresh_every: int = Field(
+        default=50,
+        ge=1,
+        description="Learner steps between refreshes of the online pool (the paper's number); one that would starve is refreshed sooner.",
+    )
+    fill_first: bool = Field(
+        default=True,
+        description="The first step waits until the online pool is full, or until no more can be sampled before it; false: for one step's groups.",
+    )
     max_attempts: int = Field(default=3, ge=1, description="Tries at a group before its place goes to another problem.")
     selection: Literal["uniform", "signal"] = Field(
         default="uniform",
@@ -196,6 +208,9 @@ class ExecutorSection(ExecutorSettings):
 class EvaluationSection(Section):
     """Evaluation on the held-out problems, before and after training."""
 
+    before: bool = Field(
+        default=True, description="Evaluate before training as well; without it a run does not tell a difference."
+    )
     samples: int = Field(default=4, ge=1, le=10000, description="Samples a problem.")
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
@@ -251,9 +266,11 @@ class Config(Section):
             raise ValueError(
                 "rollout.samples_per_problem=0 leaves nothing to learn from: set 1 or more, or algorithm.name=sft"
             )
-        if self.buffer.kind == "online" and self.buffer.capacity < self.learner.groups_per_step:
+        step = self.learner.groups_per_step * max(1, self.rollout.samples_per_problem)
+        if self.buffer.kind == "online" and self.buffer.capacity < step:
             raise ValueError(
-                f"buffer.capacity={self.buffer.capacity} is less than learner.groups_per_step={self.learner.groups_per_step}"
+                f"buffer.capacity={self.buffer.capacity} is less than the samples of one step: "
+                f"learner.groups_per_step * rollout.samples_per_problem = {step}"
             )
         return self
 

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actors.concurrency import for_each
 from actors.engine.choose import start
 from actors.engine.protocol import Completion, EngineError, EngineSettings, SamplingSettings
 from actors.prompts import extract_program, prompt_ids
 from cluster import machine
 from cluster.benchmark import benchmark_of
-from cluster.bounded import bounded
 from cluster.config import Config
 from cluster.evaluated_model import find_model, fingerprint
 from cluster.evaluation_results import incomplete, notes, summarise, table, tests_of
@@ -271,7 +271,7 @@ async def _sample(plan: Plan, sampled: Sampled, file: SampleFile | None, reasons
         try:
             with progress(sampled.count + todo, sampled.count) as show:
                 wanted = (sample for sample in sampled.missing() if sample[0] in prompts)
-                await bounded(wanted, plan.config.engine.max_sequences + _AHEAD * cores(), one)
+                await for_each(wanted, plan.config.engine.max_sequences + _AHEAD * cores(), one)
         finally:
             await engine.shutdown()
 

@@ -23,7 +23,7 @@ from actors.engine.protocol import SamplingSettings
 from actors.evaluation import Evaluation
 from cluster import machine
 from cluster.actors import House, connect
-from cluster.chosen_problems import chosen_problems
+from cluster.chosen_problems import chosen_problems, with_fitting_prompts
 from cluster.config import Config, dump_config
 from cluster.dashboards.terminal import View
 from cluster.held_out import summarise
@@ -52,6 +52,7 @@ def train(config: Config, resume: Path | None = None) -> int:
     """Run `config` to its end, or go on with the run in `resume`. Returns the exit code. Raises UserError for a person's mistake."""
     problems, held_out = chosen_problems(config)
     model = resolve_model(config.model.name, config.model.cache)
+    problems, held_out = with_fitting_prompts(config, model, problems, held_out)
     choose_engine(model, config.engine.backend)  # one that cannot be is told here, not by an actor minutes later
     machine.check(config, model)
     folder = RunFolder.open(resume) if resume else RunFolder.create(config.run.directory, config.run.name)
@@ -302,7 +303,7 @@ class Controller:
     # Evaluation -----------------------------------------------------------------------------------------------------
 
     async def _evaluate_before(self) -> None:
-        if not self._held_out:
+        if not (self._held_out and self._config.evaluation.before):
             return
         saved = self._folder.read_json("evaluation_before.json")
         if saved is not None:

@@ -1,7 +1,7 @@
 """Numbers about pass rates and how sure they are; pure.
 
-Invariants: a problem counts once however many samples it has; what is uncertain is which problems were drawn, so
-problems are resampled, never single samples; the same input and seed give the same interval.
+Invariants: a problem counts once however many samples it has; what is uncertain is which problems were drawn, and over several
+runs which seeds, never single samples; the same input and seed give the same interval.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+_DRAWS = 200_000  # of Student's distribution, for a quantile to the second digit
 _AT_A_TIME = 1 << 22  # numbers drawn at a time, to bound memory
 
 
@@ -101,3 +102,30 @@ def paired_difference(
         raise ValueError("a problem has no samples")
     interval = mean_interval([p1 / n1 - p0 / n0 for (p0, n0), (p1, n1) in zip(before, after, strict=True)], seed)
     return interval.mean, max(-1.0, interval.low), min(1.0, interval.high)
+
+
+def seeds_interval(rates: np.ndarray, less: np.ndarray | None = None, seed: int = 0) -> Interval:
+    """Mean of `rates` [seeds, problems] with a 95 % interval for other seeds and other problems; `less` [other seeds, problems] is taken
+    off, on the same problems: the difference of two ways to train.
+
+    The variance is that of the seeds' means plus that of the problems' (the noise of few samples is in both, so it is
+    rather too large), the quantile Student's with Satterthwaite's degrees of freedom: three seeds that disagree make a wide interval.
+    One seed says nothing of its own spread: the interval is then over problems alone. Raises ValueError where the problems
+    do not match, or there are fewer than two.
+    """
+    tables = [rates] if less is None else [rates, less]
+    problems = rates.shape[-1]
+    if any(t.ndim != 2 or len(t) < 1 or t.shape[1] != problems for t in tables) or problems < 2:
+        raise ValueError(
+            f"rates of shapes {[t.shape for t in tables]}: one row a seed, the same two or more problems in each"
+        )
+    by_problem = rates.mean(axis=0) - (0.0 if less is None else less.mean(axis=0))
+    parts = [(float(by_problem.var(ddof=1)) / problems, problems - 1)]  # variance of the mean, its degrees of freedom
+    parts += [(float(t.mean(axis=1).var(ddof=1)) / len(t), len(t) - 1) for t in tables if len(t) > 1]
+    mean, variance = float(by_problem.mean()), sum(part for part, _ in parts)
+    if variance == 0:
+        return Interval(mean, mean, mean)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    draws = np.random.default_rng(seed).standard_t(freedom, size=_DRAWS)
+    reach = float(np.quantile(np.abs(draws), CONFIDENCE)) * math.sqrt(variance)
+    return Interval(mean, mean - reach, mean + reach)

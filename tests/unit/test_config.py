@@ -57,7 +57,7 @@ MISTAKES = [
     (["learner.micro_batch_tokens=64"], "learner.micro_batch_tokens=64 cannot hold one episode"),
     (
         ["buffer.kind=online", "buffer.capacity=2", "learner.groups_per_step=4"],
-        "buffer.capacity=2 is less than learner.groups_per_step=4",
+        "buffer.capacity=2 is less than the samples of one step: learner.groups_per_step * rollout.samples_per_problem = 32",
     ),
     (["rollout.samples_per_problem=0"], "rollout.samples_per_problem=0 leaves nothing to learn from"),
     (["algorithm.name=nothing"], "nothing"),

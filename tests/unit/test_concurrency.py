@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from asynchronous import asynchronous
 
-from cluster.bounded import bounded
+from actors.concurrency import for_each
 
 
 @asynchronous
@@ -28,7 +28,7 @@ async def test_items_are_drawn_as_they_are_begun_and_each_is_done_once() -> None
         await asyncio.sleep(0.001 * (item % 3))
         done.append(item)
 
-    await bounded(items(), 7, work)
+    await for_each(items(), 7, work)
     assert sorted(done) == list(range(100)) and most == 7
 
 
@@ -42,7 +42,7 @@ async def test_the_first_error_ends_all() -> None:
         raise ValueError(item)
 
     with pytest.raises(ValueError, match="2"):
-        await bounded(itertools.count(), 4, work)
+        await for_each(itertools.count(), 4, work)
     assert begun == [0, 1, 2, 3]
 
 
@@ -56,7 +56,7 @@ async def test_it_ends_when_it_is_cancelled() -> None:
         finally:
             ended.append(item)
 
-    task = asyncio.create_task(bounded(itertools.count(), 3, work))
+    task = asyncio.create_task(for_each(itertools.count(), 3, work))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def bounded(todo: Iterable[T], at_once: int, work: Callable[[T], Awaitable[Any]]) -> None:
+async def for_each(todo: Iterable[T], at_once: int, work: Callable[[T], Awaitable[Any]]) -> None:
     """Await `work` on every item, at most `at_once` at a time; items are drawn as they are begun. The first error ends all
     and is raised.
     """

@@ -1,0 +1,120 @@
+"""`cupel eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command("eval", short_help="Sample from a model and tell pass@k.")
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run folder, a checkpoint, a Hugging Face folder, a hub name or smollm2-135m-instruct.",
+        ),
+    ],
+    problems: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROBLEMS", help="A problem set: starter:held_out, mbpp:SOURCE, humaneval:SOURCE, FILE.jsonl."
+        ),
+    ],
+    samples: Annotated[int, typer.Option(min=1, max=10_000, help="Samples a problem.")] = 4,
+    k: Annotated[str, typer.Option("--k", metavar="K[,K]", help="Which pass@k to tell.")] = "1",
+    turns: Annotated[int, typer.Option(min=1, help="Turns of an episode; this version evaluates single turns.")] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=2, help="Sampling temperature; as RLTF's paper has it for APPS 0.6, MBPP 1.2, else 1."
+        ),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="Share of probability mass sampled from; for APPS and MBPP 0.95, else 1."),
+    ] = None,
+    max_response_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens after which a response is cut off; a run's own limit, else 256."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the samples; a run's own, else the default of run.seed.")
+    ] = None,
+    missing_as_zero: Annotated[
+        bool,
+        typer.Option(
+            "--missing-as-zero", help="Count problems without enough judged samples as 0, as RLTF's evaluator does."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RESULTS.json",
+            help="Where results go; RESULTS.md, a table, and RESULTS.samples.jsonl, every sample as it is judged, go beside it.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew where there are samples of an earlier call with the same --out.")
+    ] = False,
+) -> None:
+    """Sample programs from a model and tell pass@k, strict accuracy and test-case average with 95 % intervals.
+
+    Told for all problems and by difficulty. With --out, a call that was broken off is gone on with by the same call, and
+    one with more --samples draws only those that are lacking.
+
+    \b
+    Examples:
+      cupel eval smollm2-135m-instruct starter:held_out --samples 8 --k 1,8
+      cupel eval runs/2026-01-31_12-00-00 starter:held_out --out results.json
+      cupel eval runs/2026-01-31_12-00-00/checkpoints/step_24 mbpp:mbpp.jsonl#test
+      cupel eval my_model apps:APPS/test --samples 1000 --k 1,5,10,1000 --out apps.json
+    """
+    from executor.errors import UserError
+
+    if turns != 1:
+        raise UserError(f"--turns {turns}: this version evaluates single turns; leave --turns out")
+    ks = _ks(k, samples)
+    if out is None and fresh:
+        raise UserError("--fresh: without --out nothing is kept that could be gone on with")
+    if out is not None and out.suffix != ".json":
+        raise UserError(f"--out {out}: give a name that ends in .json; table and samples go beside it")
+    from actors.problem_sets.base import load
+
+    chosen = load(problems)  # a mistake in a file is told before an engine starts
+    from cluster.evaluation import Asked, evaluate_command
+
+    evaluate_command(
+        Asked(
+            model=model,
+            problem_set=problems,
+            samples=samples,
+            ks=ks,
+            temperature=temperature,
+            top_p=top_p,
+            max_response_tokens=max_response_tokens,
+            seed=seed,
+            out=out,
+            fresh=fresh,
+            missing_as_zero=missing_as_zero,
+        ),
+        chosen,
+    )
+
+
+def _ks(text: str, samples: int) -> list[int]:
+    from executor.errors import UserError
+
+    try:
+        ks = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise UserError(f"--k {text!r}: give numbers like 1,10") from None
+    if ks[0] < 1 or ks[-1] > samples:
+        raise UserError(
+            f"--k {text}: pass@k needs k from 1 to the samples a problem, here {samples}; --samples {max(ks)} would do"
+        )
+    return ks
