@@ -1,6 +1,6 @@
 """Which part of a program an error is charged to (RLTF, fine-grained feedback): nothing, one line, or the whole program.
 
-Pure. The classes are the paper's U_ignore, U_line and U_global; the rules go by exception class and line number, as Python 3.10 and later report them, not by
+Pure. The classes are the paper's U_ignore, U_line and U_global; the rules go by exception class and line number, as Python 3.11 to 3.13 report them, not by
 searching texts as the released code does. Invariant: an error whose line is not known is never charged to a line.
 """
 
@@ -27,14 +27,11 @@ _WHOLE_TYPES = {"RecursionError", "MemoryError", "TimeoutError"}
 # The reported line is far from the mistake, or the mistake is everywhere.
 _IGNORED_SYNTAX_TYPES = {"IndentationError", "TabError"}
 _IGNORED_SYNTAX_TEXTS = ("triple-quoted", "duplicate argument", "import * only allowed at module level")
-# What a compiler says, in the last line, of a program that was cut off there.
-_CUT_OFF_TEXTS = (
-    "was never closed",
-    "unterminated string literal",
-    "expected ':'",
-    "invalid syntax",
-    "unexpected EOF",
-    "forgot a comma",
+# What a compiler says, in the last line, of a program that was cut off there: something is open, or was to come. Python 3.12 has words of its own for
+# f-strings, 3.13 for what follows `for` and `import`.
+_CUT_OFF_TEXTS = re.compile(
+    r"was never closed|unterminated|invalid syntax|unexpected EOF|(?i:(?<!')\bexpect(ed|ing)\b)|not allowed in format specifiers"
+    r'|perhaps you meant "=="'
 )
 _LINE_END = re.compile(r"\r\n?|\n")  # what ends a line of source for Python; str.splitlines knows more
 
@@ -51,7 +48,7 @@ def blame(outcome: Outcome, error: ErrorInfo | None, program: str, truncated: bo
         if error.type in _IGNORED_SYNTAX_TYPES or any(text in error.message for text in _IGNORED_SYNTAX_TEXTS):
             return Blame.IGNORE, None
         in_last_line = error.line is not None and error.line >= len(line_starts(program.rstrip()))
-        if truncated and in_last_line and any(text in error.message for text in _CUT_OFF_TEXTS):
+        if truncated and in_last_line and _CUT_OFF_TEXTS.search(error.message):
             return Blame.WHOLE, None
     if error.line is None or line_range(program, error.line) is None:
         return Blame.IGNORE, None

@@ -233,14 +233,18 @@ def uv_command(device: str, dev: bool, settings: dict[str, list[str]]) -> list[s
 
 
 def has_cpu_torch(places: list[str]) -> bool:
-    """Whether one of the folders of wheels holds torch's build for the CPU."""
+    """Whether one of the folders of wheels holds torch's build for the CPU, for this Python and machine."""
+    tag = "cp{}{}".format(*sys.version_info[:2])
     for place in places:
         folder = place[len("file://") :] if place.startswith("file://") else place
         try:
-            if any(name.startswith("torch-") and "+cpu" in name.replace("%2B", "+") for name in os.listdir(folder)):
-                return True
+            names = [name.replace("%2B", "+") for name in os.listdir(folder)]
         except OSError:
             continue
+        for name in names:
+            ours = f"-{tag}-{tag}-" in name and name.endswith(f"{platform.machine()}.whl")
+            if ours and name.startswith("torch-") and "+cpu" in name:
+                return True
     return False
 
 

@@ -140,7 +140,9 @@ def run_study(name: str, out: Path | None, seeds: Sequence[int] | None, override
             _run(config, states[row, seed], f"{row}, seed {seed}")
         if not study.keep_checkpoints:
             shutil.rmtree(_folder(config) / "checkpoints", ignore_errors=True)
-        trained[row].append(_read(_folder(config), seed))
+        run = _read(_folder(config), seed)
+        trained[row].append(run)
+        print(f"{row}, seed {seed}: pass@1 {run.pass_at_1:.3f}, {run.seconds / 60:.1f} minutes", file=sys.stderr)
         results = compare({name: runs for name, runs in trained.items() if runs}, study.compared_with)
         write_atomically(out / "results.json", as_json(study.question, results))
         write_atomically(out / "results.md", as_markdown(results))

@@ -31,6 +31,11 @@ class Trained:
     samples: int  # a problem
     seconds: float
 
+    @property
+    def pass_at_1(self) -> float:
+        """Mean over problems."""
+        return fmean(self.passed.values())
+
 
 @dataclass(frozen=True)
 class RowResult:

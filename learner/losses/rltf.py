@@ -10,7 +10,6 @@ so that masking changes no other token's weight. Tokens sampled by an older poli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -133,12 +132,7 @@ class Loss:
         known = group.baselines.get(self._settings.baseline)
         if known:
             return known
-        parts: dict[str, list[float]] = {}
-        for trajectory in group.sampled:
-            for turn in trajectory.turns:
-                for name, value in turn.components.items():
-                    parts.setdefault(name, []).append(value)
-        return {name: fmean(values) for name, values in parts.items()}
+        return group.baselines.get("group_mean") or group.mean_components()
 
     def _credit(self, trajectory: Trajectory, baseline: dict[str, float]) -> list[float]:
         length = len(trajectory.token_ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -201,7 +202,12 @@ def test_the_device_is_what_is_said_or_what_is_found(monkeypatch: pytest.MonkeyP
 def test_torch_for_the_cpu_comes_from_a_folder_of_wheels_or_from_pytorchs_index(tmp_path: Path) -> None:
     without = install.uv_command("cpu", False, {"find-links": [str(tmp_path)], "index-url": []})
     assert install.CPU_INDEX in without and str(tmp_path) in without
-    (tmp_path / "torch-2.13.0%2Bcpu-cp311-cp311-linux_x86_64.whl").touch()
+    tag, other = f"cp3{sys.version_info.minor}", f"cp3{sys.version_info.minor + 1}"
+    machine = platform.machine()
+    for unfit in (f"{other}-{other}-linux_{machine}", f"{tag}-{tag}-linux_pdp11"):
+        (tmp_path / f"torch-2.13.0%2Bcpu-{unfit}.whl").touch()
+    assert install.CPU_INDEX in install.uv_command("cpu", False, {"find-links": [str(tmp_path)], "index-url": []})
+    (tmp_path / f"torch-2.13.0%2Bcpu-{tag}-{tag}-manylinux_2_28_{machine}.whl").touch()
     assert install.CPU_INDEX not in install.uv_command("cpu", False, {"find-links": [str(tmp_path)], "index-url": []})
     assert install.CPU_INDEX not in install.uv_command("gpu", False, {"find-links": [], "index-url": []})
 

@@ -72,21 +72,25 @@ class Simulation:
 
 
 @pytest.mark.parametrize("speed", [0.2, 1.0, 6.0, 30.0])
-@pytest.mark.parametrize("name", ["rltf_paper", "rltf_online_buffer", "rltf_offline", "rltf_all", "synchronous"])
+@pytest.mark.parametrize("name", ["rltf_online_buffer", "rltf_offline", "rltf_all", "synchronous"])
 def test_a_shipped_buffer_never_starves(name: str, speed: float) -> None:
     simulation = Simulation(load_config(CONFIGS / f"{name}.yaml"), speed)
-    simulation.run(600 if simulation.config.weights.broadcast_every == 50 else 60)
+    simulation.run(60)
 
 
-@pytest.mark.parametrize("speed", [1.0, 6.0, 30.0])
+def test_the_papers_buffer_does_not_starve_where_rollouts_are_slowest() -> None:
+    Simulation(load_config(CONFIGS / "rltf_paper.yaml"), 0.2).run(600)
+
+
+@pytest.mark.parametrize("speed", [1.0, 30.0])
 def test_the_papers_buffer_is_full_from_the_first_step_and_refreshed_every_50(speed: float) -> None:
     simulation = Simulation(load_config(CONFIGS / "rltf_paper.yaml"), speed)
     simulation.run(1)
     assert simulation.replay.gauges()["pool_samples"] == 6400
-    for _ in range(40):
+    for _ in range(22):
         simulation.run(10)
         assert simulation.replay.gauges()["pool_samples"] == 6400
-    assert simulation.refreshes() == list(range(50, 401, 50))
+    assert simulation.refreshes() == list(range(50, 221, 50))
 
 
 def test_the_papers_buffer_is_drawn_from_again_where_rollouts_are_slow() -> None:

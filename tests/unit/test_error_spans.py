@@ -121,6 +121,40 @@ def test_what_the_compiler_refuses(program: str, truncated: bool, expected: tupl
     assert blame(Outcome.SYNTAX_ERROR, syntax_error(program), program, truncated) == expected
 
 
+CUT = """\
+import os.path as path, sys
+from math import (floor, ceil)
+def area(a, *rest, b=1, **more) -> int:
+    if a == 1 and not max(a, b) != 2: return f"a {a!r:>{b}} of {b['c']}" + 'it' "s"
+    elif a in rest: x = [i ** 2 if j else more for i, j in enumerate(rest) if i % 2]
+    else: x = {k: v for k, v in more.items()} or {1, 2} or (yield)
+    try: x[a:b, -1] += lambda y, z=3: y if y <= z else -z
+    except (ValueError, KeyError) as error: raise TypeError(f"{error=}") from error
+    finally: del x; assert a is not b, "no"
+class Shape(object, metaclass=type):
+    @staticmethod
+    def f(x): global a; a = (b := x); return a @ b
+with open(path.join("a", 'b')) as f, open("c"): print(*f, sep="\\n", end="")
+while True: x, *y = 1, 2; break
+for i in range(3): print(i, file=sys.stderr)
+"""
+
+
+def test_a_cut_is_no_lines_fault() -> None:
+    """Cut off anywhere, a program that is right has no line at fault, in the words of whichever Python this is."""
+    compile(CUT, "program", "exec")
+    refused = 0
+    for end in range(1, len(CUT)):
+        try:
+            compile(CUT[:end], "program", "exec")
+        except SyntaxError as error:
+            refused += 1
+            expected = Blame.IGNORE if isinstance(error, IndentationError) else Blame.WHOLE
+            found = blame(Outcome.SYNTAX_ERROR, syntax_error(CUT[:end]), CUT[:end], truncated=True)
+            assert found == (expected, None), CUT[:end]
+    assert refused > len(CUT) // 2
+
+
 @pytest.mark.parametrize(
     "program, expected",
     [

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,6 @@ from cluster.statistics import seeds_interval
 from cluster.study import STUDIES, configurations, folder_name, load_study, run_study
 from cluster.study_results import Trained, as_markdown, compare
 from executor.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def study_file(folder: Path, **changes: Any) -> Path:
@@ -110,16 +106,6 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> No
         run_study(str(path), tmp_path / "out", None, [])
 
 
-def test_a_run_that_fails_ends_the_study_with_its_last_words(tmp_path: Path) -> None:
-    settings = {"model.name": str(tmp_path / "no_model"), "run.steps": 1}
-    path = study_file(tmp_path, rows=[{"name": "plain", "settings": settings}], settings={}, seeds=[0])
-    command = [sys.executable, "-m", "cluster", "study", str(path), "--out", str(tmp_path / "out")]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 2
-    assert "plain, seed 0 ended with exit code 2" in ended.stderr and "no_model" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
 # The numbers ---------------------------------------------------------------------------------------------------------
 
 
@@ -144,12 +130,12 @@ def test_rows_are_compared_on_the_problems_that_all_have() -> None:
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     random = np.random.default_rng(5)
     held = 0
-    for _ in range(200):
+    for _ in range(60):
         problems, seeds = random.normal(0.3, 0.2, size=80), random.normal(0, 0.02, size=(3, 1))
         rates = problems + seeds + random.normal(0, 0.1, size=(3, 80))
         interval = seeds_interval(rates)
         held += interval.low <= 0.3 <= interval.high
-    assert 184 <= held <= 200  # 190 expected; fewer than 184 would come once in 50 times
+    assert 53 <= held <= 60  # 57 expected
 
 
 def test_seeds_that_disagree_make_a_difference_unsure() -> None:
