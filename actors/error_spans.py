@@ -7,6 +7,7 @@ searching texts as the released code does. Invariant: an error whose line is not
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 from executor.verdict import ErrorInfo, Outcome
@@ -46,7 +47,7 @@ def blame(outcome: Outcome, error: ErrorInfo | None, program: str, truncated: bo
     if outcome == Outcome.SYNTAX_ERROR:
         if error.type in _IGNORED_SYNTAX_TYPES or any(text in error.message for text in _IGNORED_SYNTAX_TEXTS):
             return Blame.IGNORE, None
-        in_last_line = error.line is not None and error.line >= len(_line_starts(program.rstrip()))
+        in_last_line = error.line is not None and error.line >= len(line_starts(program.rstrip()))
         if truncated and in_last_line and _CUT_OFF_TEXTS.search(error.message):
             return Blame.WHOLE, None
     if error.line is None or line_range(program, error.line) is None:
@@ -56,7 +57,7 @@ def blame(outcome: Outcome, error: ErrorInfo | None, program: str, truncated: bo
 
 def line_range(program: str, line: int) -> tuple[int, int] | None:
     """Characters of the 1-based line without the blanks around it; None if there is no such line or it is blank."""
-    starts = [*_line_starts(program), len(program)]
+    starts = [*line_starts(program), len(program)]
     if not 1 <= line < len(starts):
         return None
     text = program[starts[line - 1] : starts[line]]
@@ -65,11 +66,28 @@ def line_range(program: str, line: int) -> tuple[int, int] | None:
     return (start, start + len(stripped)) if stripped else None
 
 
-def _line_starts(program: str) -> list[int]:
-    return [0, *(end.end() for end in _LINE_END.finditer(program))]
+def line_starts(program: str) -> list[int]:
+    """Where each line begins, the first after a byte order mark."""
+    return [int(program.startswith("\ufeff")), *(end.end() for end in _LINE_END.finditer(program))]
 
 
 def tokens_in(offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:
     """The tokens `[first, last + 1)` that overlap the characters `[start, end)`; None if none does."""
     inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
     return (inside[0], inside[-1] + 1) if inside else None
+
+
+def tokens_within(offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:
+    """The tokens `[first, last + 1)` that hold nothing but characters of `[start, end)`; None if none does."""
+    inside = [i for i, (a, b) in enumerate(offsets) if start <= a < b <= end]
+    return (inside[0], inside[-1] + 1) if inside else None
+
+
+def outside(span: tuple[int, int], taken: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of `span` that lie in none of the ranges `taken`, in order."""
+    free = [span] if span[0] < span[1] else []
+    for start, end in taken:
+        free = [
+            (a, b) for first, last in free for a, b in ((first, min(last, start)), (max(first, end), last)) if a < b
+        ]
+    return free

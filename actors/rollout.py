@@ -20,9 +20,12 @@ from actors.engine.choose import start as start_engine
 from actors.engine.protocol import Completion, Engine, EngineSettings, SamplingSettings
 from actors.episode import Episode, reference_trajectory
 from actors.evaluation import Evaluation, evaluate
-from actors.prompts import extract_program, prompt_ids, reference_response
+from actors.findings import Finding
+from actors.linter import Linter
+from actors.prompts import Program, extract_program, prompt_ids, reference_response
 from actors.rewards.base import TurnContext
-from actors.rewards.base import load as load_reward
+from actors.rewards.base import make as make_reward
+from actors.rewards.base import needs as reward_needs
 from actors.token_offsets import token_offsets
 from buffer.replay import Ticket
 from buffer.trajectory import Group, Trajectory
@@ -71,8 +74,9 @@ class RolloutWorker:
         self._buffer = buffer
         self._executors, self._membership = executors, membership
         self._pool: ExecutorPool | None = None
-        reward = load_reward(settings.algorithm)
-        self._reward = reward.Reward(reward.Settings.model_validate(settings.reward))
+        self._reward = make_reward(settings.algorithm, settings.reward)
+        self._needs = reward_needs(self._reward)
+        self._linter = Linter(self._needs.linter_rules) if self._needs.linter_rules else None
         self._tokenizer = AutoTokenizer.from_pretrained(settings.engine.model_path, local_files_only=True)
         self._random = random.Random(settings.engine.seed)
         self._engine: Engine | None = None
@@ -182,7 +186,12 @@ class RolloutWorker:
             completion.token_ids, completion.log_probs, completion.policy_versions, response, completion.finish_reason
         )
         program = extract_program(response, problem.language)
-        verdict = await self._judge(problem, program.text if program else None, self._settings.tests, index)
+        verdict, findings = await asyncio.gather(
+            self._judge(
+                problem, program.text if program else None, self._settings.tests, index, self._needs.executed_lines
+            ),
+            self._lint(problem, program),
+        )
         if verdict.outcome == Outcome.INFRASTRUCTURE:
             self._counts["infrastructure"] += 1
             return None
@@ -199,6 +208,7 @@ class RolloutWorker:
                 truncated=completion.finish_reason == "length",
                 turn=0,
                 final=True,
+                findings=findings,
             )
         )
         episode.score(verdict, score.reward, score.components, score.spans)
@@ -211,14 +221,23 @@ class RolloutWorker:
         finally:
             self._generating -= 1
 
-    async def _judge(self, problem: Problem, program: str | None, tests: str, index: int) -> Verdict:
+    async def _lint(self, problem: Problem, program: Program | None) -> list[Finding]:
+        if self._linter is None or program is None or problem.language != "python":
+            return []
+        return await self._linter.check(program.text)
+
+    async def _judge(
+        self, problem: Problem, program: str | None, tests: str, index: int, executed_lines: bool = False
+    ) -> Verdict:
         if program is None:
             return no_code(problem.id, len(_tests(problem, tests)), index)
         if self._pool is None:
             raise RuntimeError("start() has not been called")
         self._judging += 1
         try:
-            return await self._pool.judge(JudgeRequest(problem=problem, program=program, tests=tests, index=index))  # type: ignore[arg-type]
+            return await self._pool.judge(
+                JudgeRequest(problem, program, tests=tests, index=index, executed_lines=executed_lines)  # type: ignore[arg-type]
+            )
         finally:
             self._judging -= 1
 
@@ -260,6 +279,7 @@ class RolloutWorker:
             **(self._pool.gauges() if self._pool is not None else {}),
             "groups": float(self._counts["groups"]),
             "infrastructure": float(self._counts["infrastructure"]),
+            **({"linter_failures": float(self._linter.failures)} if self._linter is not None else {}),
             "groups_under_way": float(len(self._tasks)),
             "generating": float(self._generating),
             "judging": float(self._judging),
@@ -268,6 +288,8 @@ class RolloutWorker:
 
     async def stop(self) -> None:
         """End the engine's processes; the actor is of no use afterwards."""
+        if self._linter is not None:
+            self._linter.close()
         if self._pool is not None:
             await self._pool.close()
             self._pool = None

@@ -19,7 +19,7 @@ NOT_SAMPLED = -1  # the policy version of a prompt, feedback or reference token
 
 
 class CreditSpan(BaseModel):
-    """Tokens `[start, end)` of a trajectory that a reward singles out (RLTF's fine-grained feedback, a compiler's error position)."""
+    """Tokens `[start, end)` of a trajectory that a reward singles out (RLTF's fine-grained feedback, a linter's or compiler's finding)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,11 +27,17 @@ class CreditSpan(BaseModel):
     end: int = Field(ge=0, description="Position after the last token.")
     value: float = Field(description="Reward of the span, before any length weight.")
     reason: str = Field(default="", description="Why, in a few words: the error's type and line.")
+    kind: Literal["penalty", "mask"] = Field(
+        default="penalty",
+        description="penalty: the value counts beside the reward; mask: neither the reward nor a penalty counts.",
+    )
 
     @model_validator(mode="after")
-    def _not_empty(self) -> CreditSpan:
+    def _is_whole(self) -> CreditSpan:
         if self.end <= self.start:
             raise ValueError(f"credit span [{self.start}, {self.end}) is empty")
+        if self.kind == "mask" and self.value:
+            raise ValueError(f"a mask has no value: {self.value}")
         return self
 
 
@@ -47,7 +53,9 @@ class Turn(BaseModel):
     verdict: Verdict | None = Field(default=None, description="The verdict on the program of this turn.")
     reward: float = Field(default=0.0, description="Reward of the turn.")
     components: dict[str, float] = Field(default_factory=dict, description="The parts the reward is made of, by name.")
-    spans: list[CreditSpan] = Field(default_factory=list, description="Token spans with a reward of their own.")
+    spans: list[CreditSpan] = Field(
+        default_factory=list, description="Token spans with a reward of their own, or none."
+    )
 
 
 class Trajectory(BaseModel):

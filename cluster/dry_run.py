@@ -9,11 +9,13 @@ from pathlib import Path
 from cluster.chosen_problems import chosen_problems
 from cluster.config import Config, dump_config
 from cluster.model_source import DEFAULT_MODEL, check
+from cluster.tools import check as check_tools
 from executor.errors import UserError
 
 
 def dry_run(config: Config) -> None:
-    """Print the resolved configuration. Raises UserError if the problems or the model it names cannot be had."""
+    """Print the resolved configuration. Raises UserError if the problems, the model or the tools it names cannot be had."""
+    check_tools(config)
     problems, held_out = chosen_problems(config)
     model = model_state(config.model.name)
     print(dump_config(config), end="")

@@ -11,6 +11,7 @@ import psutil
 from safetensors import safe_open
 
 from cluster.config import Config
+from cluster.tools import check as check_tools
 from executor.errors import UserError
 
 GIB = 1 << 30
@@ -41,9 +42,10 @@ def needed_gib(config: Config, parameters: int) -> float:
 
 
 def check(config: Config, model: Path) -> None:
-    """Raises UserError where memory, shared memory or a port is lacking. A joined cluster is not measured from here."""
+    """Raises UserError where memory, shared memory, a port or a tool is lacking. A joined cluster is not measured from here."""
     if config.ray.address or os.environ.get("RAY_ADDRESS"):
         return
+    check_tools(config)
     parameters = parameters_of(model)
     weights = parameters * ENGINE_BYTES_PER_PARAMETER
     needed = needed_gib(config, parameters)

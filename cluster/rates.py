@@ -70,6 +70,7 @@ class Rates:
             **latency,
             **{f"executor_{name}": answer[name] for answer in memberships for name in ("workers_up", "workers_lost")},
             "infrastructure": clients["infrastructure"],
+            **{name: value for name, value in clients.items() if name == "linter_failures"},
             "buffer_ready": float(buffer.get("ready", 0.0)),
             "buffer_outstanding": float(buffer.get("outstanding", 0.0)),
         }

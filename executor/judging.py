@@ -42,6 +42,8 @@ class JudgeRequest:
     tests: Tests = "all"
     stop_at_first_failure: bool = False
     index: int = 0
+    executed_lines: bool = False
+    """Whether the verdict is to say what no test ran."""
 
     def chosen(self) -> list[tuple[Test, bool]]:
         """The tests asked for, public first, each with whether it is public."""
@@ -93,7 +95,7 @@ class Judge:
         if slot is None:
             return infrastructure(problem.id, len(chosen), "the judge is closed", request.index)
         try:
-            results, error = self._run_all(slot, request, chosen)
+            results, error, unexecuted = self._run_all(slot, request, chosen)
         finally:
             self._give(slot)
         outcomes = [result.outcome for result in results]
@@ -105,6 +107,7 @@ class Judge:
             total=len(chosen),
             tests=results,
             error=error,
+            unexecuted=unexecuted,
             level=self.level,
             seconds=time.monotonic() - start,
         )
@@ -130,8 +133,8 @@ class Judge:
 
     def _run_all(
         self, slot: Slot, request: JudgeRequest, chosen: list[tuple[Test, bool]]
-    ) -> tuple[list[TestResult], ErrorInfo | None]:
-        """Results in order, up to the first after which the rest would say nothing new."""
+    ) -> tuple[list[TestResult], ErrorInfo | None, list[tuple[int, int]] | None]:
+        """Results in order, up to the first after which the rest would say nothing new; the first error; what did not run."""
         problem, settings = request.problem, self.settings
         limits = Limits(
             cpu_s=problem.time_limit_s,
@@ -141,7 +144,7 @@ class Judge:
         )
         results: list[TestResult] = []
         error: ErrorInfo | None = None
-        program = open_program(slot, problem, request.program, limits, len(chosen))
+        program = open_program(slot, problem, request.program, limits, len(chosen), request.executed_lines)
         try:
             for test, public in chosen:
                 finding = self._run_one(program, test)
@@ -152,7 +155,7 @@ class Judge:
                     break
         finally:
             self._end(program)
-        return results, error
+        return results, error, program.unexecuted()
 
     def _run_one(self, program: OpenProgram, test: Test) -> Finding:
         failures, starved = 0, False

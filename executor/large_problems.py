@@ -11,7 +11,7 @@ import hashlib
 import pickle
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from executor.judging import JudgeRequest, Tests
@@ -33,6 +33,7 @@ class DistantRequest:
     tests: Tests
     stop_at_first_failure: bool
     index: int
+    executed_lines: bool
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,8 @@ class ProblemSender:
         self._known.move_to_end(id(request.problem))
         if put.reference is None:
             return request, {}
-        distant = DistantRequest(
-            put.digest, request.program, request.tests, request.stop_at_first_failure, request.index
-        )
+        rest = {field.name: getattr(request, field.name) for field in fields(request) if field.name != "problem"}
+        distant = DistantRequest(put.digest, **rest)
         return distant, {put.digest: put.reference}
 
     def _put(self, problem: Problem) -> _Put:
@@ -91,7 +91,8 @@ class ProblemReceiver:
         if isinstance(request, JudgeRequest):
             return request
         problem = self._problem(request.digest, references[request.digest])
-        return JudgeRequest(problem, request.program, request.tests, request.stop_at_first_failure, request.index)
+        rest = {field.name: getattr(request, field.name) for field in fields(request) if field.name != "digest"}
+        return JudgeRequest(problem, **rest)
 
     def _problem(self, digest: str, reference: Any) -> Problem:
         with self._lock:

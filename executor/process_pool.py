@@ -74,6 +74,7 @@ class _Process:
             "tests": request.tests,
             "stop_at_first_failure": request.stop_at_first_failure,
             "index": request.index,
+            "executed_lines": request.executed_lines,
         }
         try:
             self._connection.send((problem, rest))

@@ -88,6 +88,10 @@ class Verdict(BaseModel):
     total: int = Field(default=0, ge=0, description="Tests of the problem that were asked for, run or not.")
     tests: list[TestResult] = Field(default_factory=list, description="One result a test that was run, in order.")
     error: ErrorInfo | None = Field(default=None, description="The first error, null if none.")
+    unexecuted: list[tuple[int, int]] | None = Field(
+        default=None,
+        description="First and last lines of the statements that no test ran, as the program's process says; null: not asked, or not known.",
+    )
     level: str = Field(default="", description="Isolation level the program ran under.")
     seconds: float = Field(default=0.0, ge=0, description="Wall seconds of the whole judgement.")
 

@@ -7,12 +7,14 @@ has `Settings` (a pydantic model) and `Reward`, and imports neither Ray, torch n
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from actors.findings import Finding
 from buffer.trajectory import CreditSpan
 from executor.problem import Problem
 from executor.verdict import Verdict
@@ -33,6 +35,7 @@ class TurnContext:
     truncated: bool  # cut off at its length limit
     turn: int  # 0-based
     final: bool  # the episode ends with this turn
+    findings: Sequence[Finding] = ()  # of the linter, where the reward needs them
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,16 @@ class TurnScore:
     spans: list[CreditSpan] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a reward wants to know of a response beside the outcomes of its tests."""
+
+    linter_rules: tuple[str, ...] = ()  # the rules to lint by; none: it is not linted
+    executed_lines: bool = False  # which lines ran
+
+
 class RewardFunction(Protocol):
-    """What `Reward` in a file of this folder does."""
+    """What `Reward` in a file of this folder does. One that needs more than a verdict has an attribute `needs` too."""
 
     def __init__(self, settings: Any) -> None: ...
 
@@ -59,6 +70,17 @@ class RewardModule(Protocol):
 
     Settings: type[BaseModel]
     Reward: type[RewardFunction]
+
+
+def needs(reward: RewardFunction) -> Needs:
+    """What the reward wants to know; nothing more than the verdict if it does not say."""
+    return getattr(reward, "needs", Needs())
+
+
+def make(name: str, settings: Mapping[str, Any]) -> RewardFunction:
+    """The reward of algorithm `name` with these settings. Raises ValueError."""
+    module = load(name)
+    return module.Reward(module.Settings.model_validate(settings))
 
 
 def names() -> list[str]:

@@ -46,13 +46,19 @@ class OpenProgram(Protocol):
         """End what still runs. Raises SandboxLost."""
         ...
 
+    def unexecuted(self) -> list[tuple[int, int]] | None:
+        """First and last lines of the statements that no test has run, once it is closed; None if not asked for, or not known."""
+        ...
 
-def open_program(slot: Slot, problem: Problem, source: str, limits: Limits, tests: int) -> OpenProgram:
+
+def open_program(
+    slot: Slot, problem: Problem, source: str, limits: Limits, tests: int, executed_lines: bool = False
+) -> OpenProgram:
     """`source` in `slot`, to be run on `tests` tests at most. Raises UserError for a language that there is none of."""
     refuse(problem)
     from executor.languages.python import PythonProgram
 
-    return PythonProgram(slot, problem, source, limits, tests)
+    return PythonProgram(slot, problem, source, limits, tests, executed_lines)
 
 
 def refuse(problem: Problem) -> None:

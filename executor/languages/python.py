@@ -17,15 +17,18 @@ from executor.languages import python_findings as findings
 from executor.languages import wire
 from executor.languages.base import BrokenTest, Finding
 from executor.languages.python_asserts import Assertion, Call, read
+from executor.languages.python_executed import Executed
 from executor.languages.python_tests import TestPlan, plan
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
-from executor.sandbox.running import Limits, Part, Running
+from executor.sandbox.running import Limits, Part, Run, Running
 from executor.sandbox.slot import Slot
 from executor.verdict import Outcome
 
 # Bytes that a process may have reported when it is asked again: they are read again with the next answer.
 _MOST_REPORTED = 1 << 16
 _WRITTEN_BYTES_A_SECOND = 32 << 30  # of fresh memory, by one core: more than any can
+# Events of lines and calls that a process may tell of for each CPU second of a test: what that costs stays under a twentieth of the test's time.
+_LINE_EVENTS_A_SECOND = 250_000
 # What a process that is asked reports first: that it has compiled, then that it has loaded; then an answer a call.
 _BEGUN = [wire.encode(("compiled",)), wire.encode(("loaded",))]
 
@@ -44,12 +47,15 @@ class _Answer:
 class PythonProgram:
     """One program in one slot; see base.py."""
 
-    def __init__(self, slot: Slot, problem: Problem, source: str, limits: Limits, tests: int) -> None:
+    def __init__(
+        self, slot: Slot, problem: Problem, source: str, limits: Limits, tests: int, executed_lines: bool = False
+    ) -> None:
         self._slot, self._problem, self._source, self._limits, self._tests = slot, problem, source, limits, tests
         self._running: Running | None = None
         self._answers = 0  # reports of the running process that have been dealt with
         self._used_s = 0.0  # CPU seconds of it that earlier calls have answered for
         self._failed_to_load: Finding | None = None
+        self._executed = Executed(source) if executed_lines else None
 
     def run(self, test: Test) -> Finding:
         """Run one test. Raises SandboxLost and BrokenTest."""
@@ -65,12 +71,28 @@ class PythonProgram:
         """End the process that is still asked. Raises SandboxLost."""
         running, self._running = self._running, None
         if running is not None:
-            running.end()
+            self._note(running.end())
+
+    def unexecuted(self) -> list[tuple[int, int]] | None:
+        """What no test has run; see base.py."""
+        return None if self._executed is None else self._executed.unexecuted()
+
+    def _job(self, **job: Any) -> bytes:
+        """What a process of the program is told."""
+        if self._executed is not None:
+            self._executed.expect()
+            job["line_events"] = int(self._limits.cpu_s * _LINE_EVENTS_A_SECOND)
+        return marshal.dumps({"source": self._source, **job})
+
+    def _note(self, run: Run) -> Run:
+        """Take what the program's process told of its lines."""
+        if self._executed is not None:
+            self._executed.add(run.program.report)
+        return run
 
     def _stdio(self, test: StdioTest) -> Finding:
-        job = marshal.dumps({"role": "stdio", "source": self._source})
         given = test.input.encode("utf-8", "surrogatepass")
-        run = self._slot.run(Part(job, given, self._source), None, self._limits)
+        run = self._note(self._slot.run(Part(self._job(role="stdio"), given, self._source), None, self._limits))
         return findings.stdio(run, self._limits, self._problem, test)
 
     def _function(self, test: FunctionTest) -> Finding:
@@ -122,7 +144,7 @@ class PythonProgram:
             if report is not None:
                 return self._answered(running, report, before_s)
         self._running = None
-        run = running.end()
+        run = self._note(running.end())
         reports = findings.reports_in(run.program.report)
         finding = findings.settled(run, self._limits, reports, before_s, self._answers, cpu_s)
         finding = finding or findings.refused(("",), self._limits, run.program.end.cpu_s)
@@ -131,10 +153,8 @@ class PythonProgram:
         return _Answer(0.0, finding=finding)
 
     def _start(self) -> Running:
-        job = {"role": "solution", "source": self._source, "cap": self._limits.output_bytes, "calls": True}
-        self._running = self._slot.start(
-            Part(marshal.dumps(job), source=self._source), None, self._limits, max(1, self._tests)
-        )
+        job = self._job(role="solution", cap=self._limits.output_bytes, calls=True)
+        self._running = self._slot.start(Part(job, source=self._source), None, self._limits, max(1, self._tests))
         self._answers, self._used_s = len(_BEGUN), 0.0
         return self._running
 
@@ -157,7 +177,6 @@ class PythonProgram:
         """Test code in a process of its own, beside a fresh one of the program."""
         self.close()
         nonce = secrets.token_bytes(16)
-        job = {"role": "solution", "source": self._source, "cap": self._limits.output_bytes}
         told = {
             "role": "tester",
             "code": steps.code,
@@ -167,8 +186,9 @@ class PythonProgram:
             "nonce": nonce,
             "cap": self._limits.output_bytes,
         }
-        parts = Part(marshal.dumps(job), source=self._source), Part(marshal.dumps(told), source=steps.code)
-        return findings.tested(self._slot.run(*parts, self._limits), self._limits, nonce)
+        job = self._job(role="solution", cap=self._limits.output_bytes)
+        parts = Part(job, source=self._source), Part(marshal.dumps(told), source=steps.code)
+        return findings.tested(self._note(self._slot.run(*parts, self._limits)), self._limits, nonce)
 
     def _checked(self, test: StdioTest | FunctionTest, finding: Finding) -> Finding:
         """The problem's own checker on an answer, in a process that holds nothing of the program any more."""

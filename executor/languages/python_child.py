@@ -9,7 +9,7 @@ other process of a code test. Loaded by sandbox/zygote.py, never imported by our
 Reports are frames of one tuple each: ("compiled",), ("loaded",), ("syntax", type, message, line, column), ("raised", type, base,
 message, line, column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester
 ("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message), and of a checker
-("checked", nonce, right). After the frames may
+("checked", nonce, right). Which lines run (python_lines.py) is told in between, by frames on the side. After the frames may
 come a stack as faulthandler writes it (WHERE_SIGNAL).
 """
 
@@ -30,7 +30,8 @@ import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import python_peer as peer  # type: ignore[import-not-found]  # put there by the zygote
+import python_lines  # type: ignore[import-not-found]  # put there by the zygote
+import python_peer as peer  # type: ignore[import-not-found]
 import wire  # type: ignore[import-not-found]
 
 CONTROL, REPORT, CALLS_IN, CALLS_OUT = 3, 4, 5, 6
@@ -43,10 +44,28 @@ _COMPILED = wire.frame(wire.encode(("compiled",)))
 _NO_MEMORY = wire.frame(wire.encode(("raised", "MemoryError", "MemoryError", "", None, None)))
 
 
+# A thread of the program may have something to tell while another one answers.
+_telling = threading.RLock()
+_lines: Any = None  # what tells of the lines that run, where that is asked for
+
+
 def report(*message: Any) -> None:
     """Send one report; a closed channel is not the program's concern."""
     try:
-        wire.write_frame(REPORT, wire.encode(message))
+        _send(wire.encode(message))
+    except (OSError, wire.WireError):
+        pass
+
+
+def _send(payload: bytes) -> None:
+    with _telling:
+        wire.write_frame(REPORT, payload)
+
+
+def _tell(*message: Any) -> None:
+    """Send one report on the side."""
+    try:
+        _send(wire.ASIDE + wire.encode(message))
     except (OSError, wire.WireError):
         pass
 
@@ -61,7 +80,9 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _compile(source: str) -> types.CodeType:
+def _compile(job: dict[str, Any]) -> types.CodeType:
+    global _lines
+    source = job["source"]
     try:
         # A file may begin with a byte order mark, which is no part of the text.
         code = compile(source.removeprefix("\ufeff"), peer.PROGRAM, "exec", dont_inherit=True)
@@ -73,6 +94,9 @@ def _compile(source: str) -> types.CodeType:
         report("syntax", type(error).__name__, message, line or None, column if column and column > 0 else None)
         os._exit(1)
     os.write(REPORT, _COMPILED)
+    if "line_events" in job:
+        _lines = python_lines.Lines(source.removeprefix("\ufeff"), code, _tell, job["line_events"])
+        _lines.start()
     return code
 
 
@@ -116,7 +140,7 @@ def _module(name: str) -> types.ModuleType:
 
 def _stdio(job: dict[str, Any]) -> NoReturn:
     """The program as `python main.py` would run it, to the exit status."""
-    code = _compile(job["source"])
+    code = _compile(job)
     _module("__main__").__file__ = "main.py"
     sys.argv = ["main.py"]
     try:
@@ -151,6 +175,8 @@ def _exit_status(error: SystemExit) -> int:
 
 def _finish(status: int) -> int:
     """What the interpreter does at its end that a program can see: join threads, exit functions, destructors, flush."""
+    if _lines is not None:
+        _lines.check()
     steps: list[Callable[[], None]] = [atexit._run_exitfuncs]
     if threading.active_count() > 1 or threading._threading_atexits:  # type: ignore[attr-defined]
         steps.insert(0, threading._shutdown)  # type: ignore[attr-defined]
@@ -193,7 +219,7 @@ def _entry(name: str, names: dict[str, Any]) -> Any:
 
 def _solution(job: dict[str, Any]) -> NoReturn:
     """Load the program as a module that is not the main one; make the calls that are asked for, or serve the tester."""
-    code = _compile(job["source"])
+    code = _compile(job)
     names = _module("solution").__dict__
     try:
         exec(code, names)
@@ -219,6 +245,9 @@ def _answer(entry: str, args: list[Any], kwargs: dict[str, Any], names: dict[str
     except BaseException as error:
         _report_raised(error)
         return
+    finally:
+        if _lines is not None:
+            _lines.check()
     try:
         payload = wire.encode(("value", value), cap)
     except wire.TooLarge as error:
@@ -229,7 +258,7 @@ def _answer(entry: str, args: list[Any], kwargs: dict[str, Any], names: dict[str
         _report_raised(error)
     else:
         try:
-            wire.write_frame(REPORT, payload)
+            _send(payload)
         except OSError:
             os._exit(0)  # the program closed the channel
 

@@ -33,9 +33,11 @@ def report_of(frame: bytes) -> tuple[Any, ...] | None:
 
 
 def reports_in(data: bytes) -> list[tuple[Any, ...]]:
-    """The reports that can be read; the first that cannot ends them."""
+    """The reports that can be read, without those on the side; the first that cannot ends them."""
     found: list[tuple[Any, ...]] = []
     for frame in wire.frames(data):
+        if frame.startswith(wire.ASIDE):
+            continue
         report = report_of(frame)
         if report is None:
             break

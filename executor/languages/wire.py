@@ -25,6 +25,8 @@ MAX_FRAME = 64 << 20
 
 _U32 = struct.Struct("<I")
 FRAME_HEAD = _U32.size
+# A frame that begins with this byte, which no value does, is told on the side: it is no answer and counts as none.
+ASIDE = b"\x01"
 _F64 = struct.Struct("<d")
 # Classes that a test may hand over by name, as in `remove_datatype((4, 7.7), int)`.
 _CLASSES = {

@@ -116,7 +116,7 @@ class Running:
         self._clean, self._start_anew, self._pipes = clean, start_anew, _Pipes()
         self._reason: Reason = "exited"
         self.reports: list[bytes] = []
-        """What the program's process has reported so far, frame by frame, while it is asked."""
+        """What the program's process has reported so far, frame by frame, while it is asked; without what it told on the side."""
         self.reported_bytes = 0
 
     @contextmanager
@@ -217,7 +217,9 @@ class Running:
     def _count_answers(self) -> int:
         data = self._watch.read[self._report]
         while (end := wire.frame_end(data, self.reported_bytes)) is not None:
-            self.reports.append(bytes(data[self.reported_bytes + wire.FRAME_HEAD : end]))
+            frame = bytes(data[self.reported_bytes + wire.FRAME_HEAD : end])
+            if not frame.startswith(wire.ASIDE):
+                self.reports.append(frame)
             self.reported_bytes = end
         spoiled = wire.frame_size(data, self.reported_bytes) > self._report_cap
         return _SPOILED if spoiled else len(self.reports)

@@ -341,6 +341,7 @@ def main() -> None:
         return
     load("wire", folder)
     load("python_peer", folder)
+    load("python_lines", folder)
     child = load("python_child", folder)
     for name in ("exit", "quit"):  # what `site` would add
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))

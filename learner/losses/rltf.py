@@ -2,7 +2,8 @@
 
 Paper mode: a token's credit is (R_coarse - B_coarse) + (R_adaptive - B_adaptive) + [token in span] * alpha * R_fine with alpha = T / (E - S), capped;
 the loss is minus the sum of credit times log-probability, over the batch's total. Code mode is what the released training code computes with its
-critic left out: the rewards are one sum and alpha is 1. Tokens sampled by an older policy are corrected: by truncated importance sampling
+critic left out: the rewards are one sum and alpha is 1. A masked token has no credit in either; it counts in the totals that the loss is divided by,
+so that masking changes no other token's weight. Tokens sampled by an older policy are corrected: by truncated importance sampling
 (objective=reinforce), or by PPO's clipped ratio to the policy that sampled them (objective=clipped; with the cap of dual-clip PPO, arXiv 1912.09729).
 """
 
@@ -143,11 +144,13 @@ class Loss:
         for turn in trajectory.turns:
             size = turn.end - turn.start
             relative = sum(value - baseline.get(name, 0.0) for name, value in turn.components.items())
-            spans = [(s.start - turn.start, s.end - turn.start, s.value) for s in turn.spans]
+            spans = [(s.start - turn.start, s.end - turn.start, s.value) for s in turn.spans if s.kind == "penalty"]
             if self._settings.mode == "paper":
                 credit[turn.start : turn.end] = paper_credit(relative, size, spans, self._settings.alpha_cap)
             else:
                 credit[turn.start : turn.end] = code_credit(relative, size, spans)
+            for mask in (s for s in turn.spans if s.kind == "mask"):
+                credit[mask.start : mask.end] = [0.0] * (mask.end - mask.start)
         return [value * m for value, m in zip(credit, trajectory.loss_mask, strict=True)]
 
     def loss(self, tokens: TokenBatch) -> LossOutput:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tokenizing import KINDS, encoded, response_with, trained
 
 from actors.error_spans import Blame
 from actors.prompts import extract_program
@@ -167,7 +168,6 @@ ROWS: dict[str, Row | dict[tuple[int, int], Row]] = {
     "a wrong answer": (Outcome.FAILURE, IGNORE, False, "print(6)"),
     "a right one": (PASS, IGNORE, False, "print(5)"),
 }
-TEXT = "Naïve idea → fine 😀.\n"
 
 
 def row(name: str) -> Row:
@@ -182,22 +182,11 @@ def judge() -> Iterator[Judge]:
         yield judge
 
 
-@pytest.fixture(scope="module", params=["byte-level BPE", "sentencepiece"])
+@pytest.fixture(scope="module", params=KINDS)
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     """Trained on half of the rows, so that the others meet tokens they do not know."""
-    from tokenizers import ByteLevelBPETokenizer, SentencePieceBPETokenizer
-    from transformers import PreTrainedTokenizerFast
-
     programs = [plain(row(name)[3]) for name in ROWS]
-    corpus = programs[::2]
-    if request.param == "byte-level BPE":
-        made = ByteLevelBPETokenizer()
-        made.train_from_iterator(corpus, vocab_size=420, show_progress=False)
-    else:
-        made = SentencePieceBPETokenizer(add_prefix_space=False)
-        alphabet = sorted(set("".join(programs) + TEXT + "`"))
-        made.train_from_iterator([*corpus, "".join(alphabet)], vocab_size=320, show_progress=False)
-    return PreTrainedTokenizerFast(tokenizer_object=made._tokenizer, clean_up_tokenization_spaces=False)
+    return trained(request.param, programs[::2], programs)
 
 
 def plain(program: str) -> str:
@@ -208,11 +197,9 @@ def plain(program: str) -> str:
 def test_an_error_ends_on_its_tokens(judge: Judge, tokenizer: Any, name: str) -> None:
     outcome, kind, truncated, marked = row(name)
     source = plain(marked)
-    response = f"{TEXT}```python\n{source}" + ("" if truncated else "\n```\nThat is all.")
-    ids = tokenizer.encode(response, add_special_tokens=False)
-    decoded = tokenizer.decode(ids, skip_special_tokens=True)
-    assert decoded == response, "the tokenizer of this test loses nothing"
-    found = extract_program(decoded, "python")
+    response = response_with(source, truncated)
+    ids = encoded(tokenizer, response)
+    found = extract_program(response, "python")
     assert found is not None
     problem = Problem(
         id="p",
@@ -226,7 +213,7 @@ def test_an_error_ends_on_its_tokens(judge: Judge, tokenizer: Any, name: str) ->
     assert verdict.outcome == outcome
     offsets = token_offsets(tokenizer, ids)
     context = TurnContext(
-        problem, verdict, decoded, ids, offsets, 0, found.start, found.end, truncated, turn=0, final=True
+        problem, verdict, response, ids, offsets, 0, found.start, found.end, truncated, turn=0, final=True
     )
     spans = rltf.Reward(rltf.Settings()).score(context).spans
     if kind is IGNORE:

@@ -560,19 +560,19 @@ def test_a_large_problem_is_put_and_fetched_once(ray: Any, monkeypatch: pytest.M
     sender, receiver = ProblemSender(), ProblemReceiver()
     small, first, second = add(0), large(1), large(2)
     assert sender.prepare(JudgeRequest(small, "a")) == (JudgeRequest(small, "a"), {})
-    request, references = sender.prepare(JudgeRequest(first, "a", index=3))
+    request, references = sender.prepare(JudgeRequest(first, "a", index=3, executed_lines=True))
     assert isinstance(request, DistantRequest) and list(references) == [request.digest]
     assert sender.prepare(JudgeRequest(first, "b"))[1] == references, "it was put twice"
-    assert receiver.resolve(request, references) == JudgeRequest(first, "a", index=3)
+    assert receiver.resolve(request, references) == JudgeRequest(first, "a", index=3, executed_lines=True)
     nothing = {request.digest: None}  # what is held is not fetched
-    assert receiver.resolve(request, nothing) == JudgeRequest(first, "a", index=3)
+    assert receiver.resolve(request, nothing) == JudgeRequest(first, "a", index=3, executed_lines=True)
 
     monkeypatch.setattr("executor.large_problems.CLIENT_BYTES", 1 << 18)
     monkeypatch.setattr("executor.large_problems.WORKER_BYTES", 1 << 18)
     other, others = sender.prepare(JudgeRequest(second, "a"))
     assert receiver.resolve(other, others) == JudgeRequest(second, "a")
-    again = sender.prepare(JudgeRequest(first, "a", index=3))
+    again = sender.prepare(JudgeRequest(first, "a", index=3, executed_lines=True))
     assert again[0] == request and again[1] != references, (
         "what does not fit is let go, and put again when it is needed"
     )
-    assert receiver.resolve(*again) == JudgeRequest(first, "a", index=3)
+    assert receiver.resolve(*again) == JudgeRequest(first, "a", index=3, executed_lines=True)

@@ -122,6 +122,14 @@ def test_the_rows_of_rltfs_ablation_differ_in_the_granularity_alone() -> None:
     ]
 
 
+@pytest.mark.parametrize("name, option", [("rltf_linter", "linter"), ("rltf_executed_lines", "executed_lines")])
+def test_what_is_beyond_the_paper_is_one_option_more_than_all_granularities(name: str, option: str) -> None:
+    all_of_them, more = (load_config(ROOT / "cluster" / "configs" / f"{n}.yaml") for n in ("rltf_all", name))
+    assert more.algorithm.reward == all_of_them.algorithm.reward | {option: True}
+    more.algorithm.reward = all_of_them.algorithm.reward
+    assert more == all_of_them
+
+
 def test_configuration_imports_nothing_heavy() -> None:
     code = (
         "import sys, cluster.config; print([m for m in ('ray', 'torch', 'vllm', 'transformers') if m in sys.modules])"

@@ -206,6 +206,28 @@ def test_a_span_is_weighed_by_its_share_of_the_response() -> None:
         assert difference == pytest.approx([0, 0, 0, -0.3 * weight, 0, 0])
 
 
+@pytest.mark.parametrize("mode", ["paper", "code"])
+@pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.ERROR])
+def test_a_masked_token_has_no_credit_and_changes_no_other_tokens(mode: Any, outcome: Outcome) -> None:
+    penalty = CreditSpan(start=2, end=5, value=-0.3)
+    mask = CreditSpan(start=3, end=5, value=0, kind="mask")
+    chosen = rltf.Settings(mode=mode, baseline="none")
+    (plain,) = credits(chosen, one(outcome, spans=[penalty]))
+    for spans in ([penalty, mask], [mask, penalty]):
+        masked = one(outcome, spans=spans)
+        (found,) = credits(chosen, masked)
+        assert found == [*plain[:3], 0, 0, plain[5]] and all(plain[2:])
+        # It stays among the tokens that totals count: the others' share of the step is what it was.
+        assert sum(masked.loss_mask) == sum(one(outcome).loss_mask) == 4
+
+
+def test_masking_takes_as_much_from_a_good_program_as_from_a_bad_one() -> None:
+    mask = [CreditSpan(start=3, end=6, value=0, kind="mask")]
+    good, bad = credits(rltf.Settings(), one(Outcome.PASS, spans=mask), one(Outcome.FAILURE, spans=mask))
+    assert good[3:] == bad[3:] == [0, 0, 0]
+    assert good[2] == pytest.approx(-bad[2]) and good[2] > 0, "and what a program is worth beside others stays"
+
+
 def test_every_turn_is_credited_for_its_own_program() -> None:
     turns = [
         Turn(start=1, end=3, response="", finish_reason="stop", components={"coarse": -0.6}),

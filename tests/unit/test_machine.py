@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sysconfig
 from collections import namedtuple
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def test_a_dashboard_port_in_use_is_told(model_folder: Path) -> None:
             machine.check(taken, model_folder)
         machine.check(config(*SMALL, f"ray.dashboard_port={port}"), model_folder)  # nobody asked for a dashboard
     machine.check(taken, model_folder)
+
+
+def test_a_linter_that_is_missing_is_told(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="needs ruff"):
+        machine.check(config(*SMALL, "algorithm.reward.linter=true"), model_folder)
 
 
 def test_a_joined_cluster_is_not_measured_from_here(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

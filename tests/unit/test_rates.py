@@ -76,7 +76,11 @@ async def test_counters_become_rates_and_levels_are_summed() -> None:
     assert second["executor_latency_seconds"] == 8.0 and 8.0 <= second["executor_latency_p95_seconds"] < BOUNDS[-1]
     assert second["tokens_per_second"] == 0 and second["executions_per_second_pass"] == 0
     assert second["executions_per_second_failure"] > 0
+    assert "linter_failures" not in second
+    for rollout in house.rollouts:
+        rollout.values = client(100, 0.5) | {"linter_failures": 2.0}
     house.owner.membership.values = None
     third, _ = await rates.read()
     assert "executor_workers_up" not in third, "what nobody told is not 0"
+    assert third["linter_failures"] == 4
     assert "executor_latency_seconds" not in third, "nothing was judged since"

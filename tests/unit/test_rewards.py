@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import actors.rewards
+from actors.findings import Finding
 from actors.rewards import base, grpo, rltf
 from executor.problem import Problem
 from executor.verdict import ErrorInfo, Outcome, Verdict, aggregate
@@ -19,6 +21,7 @@ from executor.verdict import ErrorInfo, Outcome, Verdict, aggregate
 RUNTIME = {"compile_error": Outcome.SYNTAX_ERROR, "runtime_error": Outcome.ERROR}
 LINES = ["Sure:\n", "```python\n", "n = 1\n", "print(a", "[n])\n", "```", "<end>"]
 RESPONSE = "".join(LINES[:-1])
+LIMITS = [Outcome.TIMEOUT, Outcome.MEMORY, Outcome.OUTPUT_LIMIT]
 SCORED = [outcome for outcome in Outcome if outcome is not Outcome.INFRASTRUCTURE]
 
 
@@ -149,6 +152,9 @@ def test_every_outcome_has_the_same_components(coarse: bool, adaptive: bool, mod
 def test_settings_refuse_nonsense() -> None:
     with pytest.raises(ValidationError):
         rltf.Settings(fine_value=0.3)
+    with pytest.raises(ValidationError):
+        rltf.Settings(linter_value=0.1)
+    rltf.Settings(coarse=False, adaptive=False, fine=False, linter=True)
     with pytest.raises(ValidationError, match="nothing to learn from"):
         rltf.Settings(coarse=False, adaptive=False, fine=False)
     with pytest.raises(ValidationError):
@@ -195,6 +201,106 @@ def test_spans_stay_within_the_program_and_never_pay(outcome: Outcome, line: int
         for span in score.spans:
             assert 12 <= span.start < span.end <= 15
             assert span.value <= 0
+
+
+LINT = rltf.Settings(linter=True, linter_value=-0.2)
+# The program of `context` is "n = 1", "print(a[n])": tokens 12, and 13 with 14.
+FIRST, SECOND, BOTH = Finding(1, 1, 1, 2, "F1"), Finding(2, 7, 2, 8, "F2"), Finding(1, 5, 2, 3, "F3")
+
+
+def spans(settings: rltf.Settings, turn: base.TurnContext) -> list[tuple[int, int, float, str]]:
+    return [(s.start, s.end, s.value, s.kind) for s in rltf.Reward(settings).score(turn).spans]
+
+
+def test_a_finding_is_penalised_on_its_own_tokens() -> None:
+    found = rltf.Reward(LINT).score(context(Outcome.FAILURE, findings=[FIRST, SECOND])).spans
+    assert [(s.start, s.end, s.value, s.kind) for s in found] == [
+        (12, 13, -0.2, "penalty"),
+        (13, 14, -0.2, "penalty"),
+    ]
+    assert [s.reason for s in found] == ["F1 in line 1", "F2 in line 2"]
+
+
+def test_no_token_is_penalised_twice() -> None:
+    line_2 = ErrorInfo(type="NameError", line=2)
+    both = [(13, 15, -0.3, "penalty"), (12, 13, -0.2, "penalty")]
+    # What the run showed comes first: the linter's penalty falls on what is left.
+    assert spans(LINT, context(Outcome.ERROR, error=line_2, findings=[SECOND])) == both[:1]
+    assert spans(LINT, context(Outcome.ERROR, error=line_2, findings=[SECOND, BOTH])) == both
+    assert spans(LINT, context(Outcome.TIMEOUT, findings=[FIRST, SECOND, BOTH])) == [(12, 15, -0.3, "penalty")]
+    assert spans(LINT, context(Outcome.FAILURE, findings=[FIRST, FIRST, BOTH])) == [
+        (12, 13, -0.2, "penalty"),
+        (13, 14, -0.2, "penalty"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings, turn",
+    [
+        (LINT, context(Outcome.PASS, 20, findings=[FIRST])),
+        (LINT, context(Outcome.NO_CODE, program_start=None, program_end=None, findings=[FIRST])),
+        (LINT, context(Outcome.FAILURE)),
+        (rltf.Settings(), context(Outcome.FAILURE, findings=[FIRST])),
+        # Cut off in the program: what it lacks may define what the linter misses.
+        (LINT, context(Outcome.FAILURE, findings=[FIRST], truncated=True, program_end=len(RESPONSE))),
+    ],
+)
+def test_no_finding_is_penalised_where_it_says_nothing(settings: rltf.Settings, turn: base.TurnContext) -> None:
+    assert spans(settings, turn) == []
+
+
+def test_a_response_cut_off_after_its_program_is_linted() -> None:
+    assert spans(LINT, context(Outcome.FAILURE, findings=[FIRST], truncated=True)) == [(12, 13, -0.2, "penalty")]
+
+
+def ran(outcome: Outcome, unexecuted: list[tuple[int, int]] | None, **fields: Any) -> base.TurnContext:
+    turn = context(outcome, **fields)
+    return replace(turn, verdict=turn.verdict.model_copy(update={"unexecuted": unexecuted}))
+
+
+EXECUTED = rltf.Settings(executed_lines=True)
+
+
+@pytest.mark.parametrize("outcome", [o for o in SCORED if o not in (Outcome.NO_CODE, *LIMITS)])
+def test_what_did_not_run_is_masked_whatever_the_outcome(outcome: Outcome) -> None:
+    assert spans(EXECUTED, ran(outcome, [(2, 2)])) == [(13, 15, 0, "mask")]
+    assert spans(EXECUTED, ran(outcome, [(1, 2)])) == [(12, 15, 0, "mask")]
+    assert spans(EXECUTED, ran(outcome, [(1, 1), (2, 2)])) == [(12, 13, 0, "mask"), (13, 15, 0, "mask")]
+    for nothing in (None, [], [(3, 9)], [(0, 1)], [(2, 1)]):
+        assert spans(EXECUTED, ran(outcome, nothing)) == [], "not known, or no lines of the program"
+    assert spans(rltf.Settings(), ran(outcome, [(2, 2)])) == []
+
+
+@pytest.mark.parametrize("outcome", LIMITS)
+def test_a_limit_is_the_whole_programs_fault_and_what_did_not_run_is_masked(outcome: Outcome) -> None:
+    assert spans(EXECUTED, ran(outcome, [(2, 2)])) == [(12, 15, -0.3, "penalty"), (13, 15, 0, "mask")]
+
+
+def test_what_the_linter_penalises_is_not_masked() -> None:
+    both = LINT.model_copy(update={"executed_lines": True})
+    assert spans(both, ran(Outcome.FAILURE, [(2, 2)], findings=[SECOND])) == [
+        (13, 14, -0.2, "penalty"),
+        (14, 15, 0, "mask"),
+    ]
+    assert spans(both, ran(Outcome.PASS, [(2, 2)], findings=[SECOND])) == [(13, 15, 0, "mask")]
+
+
+def test_a_token_that_reaches_into_what_ran_is_not_masked() -> None:
+    turn = ran(Outcome.FAILURE, [(2, 2)])
+    at = turn.token_offsets[3][0]
+    offsets = [*turn.token_offsets[:2], (turn.token_offsets[2][0], at - 1), (at - 1, turn.token_offsets[3][1])]
+    wider = replace(turn, token_offsets=[*offsets, *turn.token_offsets[4:]])
+    assert spans(EXECUTED, wider) == [(14, 15, 0, "mask")]
+
+
+def test_a_reward_says_what_it_needs() -> None:
+    def needs(name: str, **settings: Any) -> base.Needs:
+        return base.needs(base.make(name, settings))
+
+    assert needs("grpo") == needs("sft") == needs("rltf") == base.Needs()
+    assert needs("rltf", linter=True) == base.Needs(linter_rules=("E9", "F63", "F7", "F82"))
+    assert needs("rltf", linter=True, linter_rules=["F"]) == base.Needs(linter_rules=("F",))
+    assert needs("rltf", executed_lines=True) == base.Needs(executed_lines=True)
 
 
 def test_grpo_pays_for_a_pass_or_by_share() -> None:

@@ -55,6 +55,15 @@ def test_an_empty_span_is_refused(start: int, end: int) -> None:
         CreditSpan(start=start, end=end, value=-0.3)
 
 
+def test_a_mask_has_no_value_and_a_span_without_a_kind_is_a_penalty() -> None:
+    assert CreditSpan(start=1, end=2, value=0, kind="mask").kind == "mask"
+    with pytest.raises(ValidationError, match="a mask has no value"):
+        CreditSpan(start=1, end=2, value=-0.3, kind="mask")
+    # As it was written before there were masks.
+    old = {"start": 1, "end": 2, "value": -0.3, "reason": "NameError in line 1"}
+    assert CreditSpan.model_validate(old).kind == "penalty"
+
+
 def test_a_form_of_another_version_is_refused() -> None:
     data = group(sampled([1], [2])).model_dump(mode="json")
     with pytest.raises(ValidationError, match="form"):

@@ -1,0 +1,147 @@
+"""The rollout actor asks for what its reward needs and for nothing else: a real judge, a real linter, an engine that says what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asynchronous import asynchronous
+
+from actors.engine.protocol import Completion, EngineSettings, SamplingSettings
+from actors.prompts import reference_response
+from actors.rollout import RolloutSettings, RolloutWorker
+from buffer.trajectory import Trajectory
+from executor.errors import UserError
+from executor.judging import Judge, JudgeRequest
+from executor.problem import Problem, StdioTest
+from executor.settings import ExecutorSettings
+from executor.verdict import Outcome, Verdict
+
+PROGRAM = "n = int(input())\nif n > 9:\n    print(missing)\nprint(n)"
+PROBLEM = Problem(id="p", prompt="?", kind="stdio", public_tests=[StdioTest(input="2\n", output="5\n")])
+SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_tokens=200)
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    with Judge(ExecutorSettings()) as judge:
+        yield judge
+
+
+class Pool:
+    """Judges in a thread, and keeps what it was asked."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge_, self.asked = judge, list[JudgeRequest]()
+
+    async def judge(self, request: JudgeRequest) -> Verdict:
+        self.asked.append(request)
+        return await asyncio.to_thread(self.judge_.judge, request)
+
+    async def close(self) -> None:
+        pass
+
+    def gauges(self) -> dict[str, float]:
+        return {}
+
+
+class Engine:
+    """Says PROGRAM."""
+
+    policy_version = 0
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+
+    async def generate(self, prompt_ids: list[int], sampling: SamplingSettings) -> Completion:
+        return Completion(self.ids, [-1.0] * len(self.ids), [0] * len(self.ids), "stop")
+
+    def gauges(self) -> dict[str, float]:
+        return {}
+
+    async def shutdown(self) -> None:
+        pass
+
+
+def worker(model_folder: Path, judge: Judge, name: str, reward: dict[str, Any]) -> tuple[RolloutWorker, Pool]:
+    settings = RolloutSettings(
+        name="r",
+        engine=EngineSettings(str(model_folder), "float32", 512, 1, 0.1, 0.1, 1, 0),
+        executor=ExecutorSettings(),
+        algorithm=name,
+        reward=reward,
+        samples_per_problem=1,
+        sampling=SAMPLING,
+        concurrent_groups=1,
+        tests="all",
+        worked_examples=0,
+        with_greedy=False,
+        with_reference=False,
+    )
+    made, pool = RolloutWorker(settings, [PROBLEM], None, {}), Pool(judge)
+    made._pool = pool  # type: ignore[assignment]
+    made._engine = Engine(  # type: ignore[assignment]
+        made._tokenizer.encode(reference_response(PROBLEM, PROGRAM), add_special_tokens=False)
+    )
+    return made, pool
+
+
+async def episode(made: RolloutWorker) -> Trajectory:
+    trajectory = await made._episode(PROBLEM, [0, 1], SAMPLING, "sampled", 0)
+    assert trajectory is not None and trajectory.turns[0].verdict is not None
+    assert trajectory.turns[0].verdict.outcome is Outcome.FAILURE
+    return trajectory
+
+
+def said(made: RolloutWorker, trajectory: Trajectory) -> dict[str, str]:
+    """The text of the tokens of each span, by its reason."""
+    spans = trajectory.turns[0].spans
+    return {s.reason: made._tokenizer.decode(trajectory.token_ids[s.start : s.end]) for s in spans}
+
+
+@asynchronous
+async def test_nothing_is_asked_for_that_is_not_needed(model_folder: Path, judge: Judge) -> None:
+    for name in ("rltf", "grpo"):
+        made, pool = worker(model_folder, judge, name, {})
+        assert (await episode(made)).turns[0].spans == []
+        assert [request.executed_lines for request in pool.asked] == [False]
+        assert made._linter is None and "linter_failures" not in await made.gauges()
+        await made.stop()
+
+
+@asynchronous
+async def test_what_the_linter_finds_is_on_the_trajectory(model_folder: Path, judge: Judge) -> None:
+    made, pool = worker(model_folder, judge, "rltf", {"linter": True})
+    found = said(made, await episode(made))
+    assert list(found) == ["F821 in line 3"] and "missing" in found["F821 in line 3"]
+    assert not pool.asked[0].executed_lines
+    assert (await made.gauges())["linter_failures"] == 0
+    await made.stop()
+
+
+def test_an_actor_without_its_linter_does_not_start(
+    model_folder: Path, judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    worker(model_folder, judge, "rltf", {})
+    with pytest.raises(UserError, match="needs ruff"):
+        worker(model_folder, judge, "rltf", {"linter": True})
+
+
+@asynchronous
+async def test_what_did_not_run_is_on_the_trajectory(model_folder: Path, judge: Judge) -> None:
+    made, pool = worker(model_folder, judge, "rltf", {"executed_lines": True})
+    trajectory = await episode(made)
+    found = said(made, trajectory)
+    assert list(found) == ["lines 3 to 3 did not run"] and "print(missing)" in found["lines 3 to 3 did not run"]
+    assert {s.kind for s in trajectory.turns[0].spans} == {"mask"}
+    assert pool.asked == [dataclasses.replace(pool.asked[0], executed_lines=True)]
+    await made.evaluate([PROBLEM], 1, SAMPLING)
+    assert not pool.asked[-1].executed_lines, "an evaluation has no use for it"
+    await made.stop()
