@@ -158,17 +158,25 @@ def _state(folder: Path, config: Config) -> str:
     """fresh, broken off or finished. Raises UserError if `folder` holds a run of other settings."""
     if not folder.exists():
         return "fresh"
-    made_with = (folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").exists() else None
-    if made_with not in (None, dump_config(config)):
+    begun = (folder / "config.yaml").exists()
+    if begun and not _made_with(folder, config):
         raise UserError(f"{folder} was made with other settings: give another --out, or the settings of that time")
     if (read_json(folder / "summary.json") or {}).get("status") == "finished":
         return "finished"
     if (process := owner(folder)) is not None:
         raise UserError(f"{folder} is in use by process {process}; stop that first: cupel stop {folder}")
-    if made_with is None or latest_checkpoint(folder) is None:
+    if not begun or latest_checkpoint(folder) is None:
         shutil.rmtree(folder)  # nothing in it that could be gone on with
         return "fresh"
     return "broken off"
+
+
+def _made_with(folder: Path, config: Config) -> bool:
+    """Whether the run in `folder` has these settings; those that there were not then count as their defaults."""
+    try:
+        return load_config(folder / "config.yaml") == config
+    except UserError:
+        return False  # a setting of then that there is no more
 
 
 def _run(config: Config, state: str, title: str) -> None:

@@ -98,6 +98,15 @@ def test_finished_runs_are_read_and_never_repeated(tmp_path: Path, capsys: pytes
     assert rows[1]["difference"]["mean"] == pytest.approx(0.3125)
 
 
+def test_a_run_from_before_there_was_a_setting_counts_as_one_with_its_default(tmp_path: Path) -> None:
+    study, path = load_study(str(study_file(tmp_path)))
+    for (row, seed), config in configurations(study, path, tmp_path / "out", []).items():
+        older = yaml.safe_load(dump_config(config))
+        del older["problems"]["long_prompts"]
+        finished(tmp_path / "out" / folder_name(row) / f"seed_{seed}", yaml.safe_dump(older), passed=1)
+    run_study(str(path), tmp_path / "out", None, [])
+
+
 def test_a_run_of_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> None:
     study, path = load_study(str(study_file(tmp_path)))
     config = configurations(study, path, tmp_path / "out", ["run.steps=9"])["plain", 0]
