@@ -23,6 +23,7 @@ from actors.evaluation import Evaluation, evaluate
 from actors.findings import Finding
 from actors.linter import Linter
 from actors.prompts import Program, extract_program, prompt_ids, reference_response
+from actors.references import tidy
 from actors.rewards.base import TurnContext
 from actors.rewards.base import make as make_reward
 from actors.rewards.base import needs as reward_needs
@@ -56,6 +57,7 @@ class RolloutSettings:
     worked_examples: int
     with_greedy: bool
     with_reference: bool
+    tidy_references: bool
 
 
 class RolloutWorker:
@@ -166,7 +168,7 @@ class RolloutWorker:
         room = self._settings.engine.max_model_tokens - len(prompt)
         fitting = []
         for program in problem.references:
-            text = reference_response(problem, program)
+            text = reference_response(problem, tidy(program) if self._settings.tidy_references else program)
             ids = [*self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.eos_token_id]
             if len(ids) <= room:
                 fitting.append(ids)

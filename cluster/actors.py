@@ -181,6 +181,7 @@ class House:
             worked_examples=config.rollout.worked_examples,
             with_greedy=algorithm.baseline_needs_greedy,
             with_reference=algorithm.supervised,
+            tidy_references=config.rollout.tidy_references,
         )
         return (
             ray.remote(RolloutWorker)

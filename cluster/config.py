@@ -114,6 +114,10 @@ class RolloutSection(Section):
         le=2,
         description="Solved problems shown before the question; a small model needs them, a large one does not.",
     )
+    tidy_references: bool = Field(
+        default=True,
+        description="Write references with odd white space (tabs, blanks at line ends) anew before a model learns from them; false: as they are published.",
+    )
     tests: Literal["all", "private", "public"] = Field(
         default="all", description="Tests that the training reward counts."
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from executor.errors import UserError
 
 STUDIES = Path(__file__).parent / "configs" / "studies"
 LOG_LINES = 5  # of a failed run's last words
+STOP_S = 2.0  # after which a run that was to stop is asked again
 
 
 class Row(BaseModel):
@@ -133,6 +135,7 @@ def run_study(name: str, out: Path | None, seeds: Sequence[int] | None, override
     configs = configurations(study, path, out, overrides)
     states = {key: _state(_folder(config), config) for key, config in configs.items()}  # before anything starts
     todo = sum(state != "finished" for state in states.values())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run does not outlive its study
     print(f"{study.question}\n{len(configs)} runs in {out}, {todo} of them to do", file=sys.stderr)
     trained: dict[str, list[Trained]] = {row.name: [] for row in study.rows}
     for (row, seed), config in sorted(configs.items(), key=lambda item: item[0][1]):  # seeds first, rows in their order
@@ -191,11 +194,20 @@ def _run(config: Config, state: str, title: str) -> None:
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            process.wait()  # the same Ctrl-C reached it: it leaves a checkpoint
+            _stop(process)
             raise
     if code != 0:
         last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
         raise UserError(f"{title} ended with exit code {code}; the end of {log}:\n{last}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the run has left its checkpoint. A Ctrl-C in a terminal has reached it too; a signal to this process alone has not."""
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        process.wait()
 
 
 def _read(folder: Path, seed: int) -> Trained:

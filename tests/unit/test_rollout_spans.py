@@ -82,6 +82,7 @@ def worker(model_folder: Path, judge: Judge, name: str, reward: dict[str, Any]) 
         worked_examples=0,
         with_greedy=False,
         with_reference=False,
+        tidy_references=True,
     )
     made, pool = RolloutWorker(settings, [PROBLEM], None, {}), Pool(judge)
     made._pool = pool  # type: ignore[assignment]
