@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -49,9 +48,10 @@ def test_a_study_that_was_interrupted_is_gone_on_with(codegen_folder: Path, tmp_
     while not (out / "two" / "seed_3" / "status.json").exists():  # the first run is over then
         assert first.poll() is None and time.monotonic() < deadline, first.communicate()
         time.sleep(0.2)
-    os.killpg(first.pid, signal.SIGINT)  # as Ctrl-C does: the study and its run
+    first.terminate()  # the study alone: it asks its run to stop
     _, said = first.communicate(timeout=120)
     assert first.returncode == 130 and "Traceback" not in said, said
+    assert psutil.pid_exists(json.loads((out / "two" / "seed_3" / "status.json").read_text())["pid"]) is False
     finished = (out / "one" / "seed_3" / "summary.json").stat().st_mtime_ns
 
     again = start(study, out)
