@@ -187,6 +187,7 @@ def rollout_settings(config: Config) -> RolloutSettings:
         worked_examples=rollout.worked_examples,
         with_greedy=False,
         with_reference=False,
+        tidy_references=False,
     )
 
 
