@@ -87,7 +87,7 @@ class AlgorithmSection(Section):
             try:
                 settings.model_validate(getattr(self, part))
             except ValidationError as error:
-                raise ValueError("; ".join(_lines(error, f"algorithm.{part}"))) from None
+                raise ValueError("; ".join(mistakes(error, f"algorithm.{part}"))) from None
         return self
 
 
@@ -279,7 +279,7 @@ class Config(Section):
         return self
 
 
-def _lines(error: ValidationError, prefix: str = "") -> list[str]:
+def mistakes(error: ValidationError, prefix: str = "") -> list[str]:
     """One line a mistake: the key, the value, what would do."""
     lines = []
     for item in error.errors():
@@ -338,6 +338,16 @@ def _is_float(text: str) -> bool:
     return True
 
 
+def read_yaml(what: str, path: str | Path) -> Any:
+    """What a YAML file holds. Raises UserError, which calls the file `what`, if it cannot be read."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{what} {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from None
+
+
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file (none: all defaults) and apply `a.b=c` overrides.
 
@@ -345,12 +355,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     data: dict[str, Any] = {}
     if path is not None:
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"configuration {path}: {error.strerror or error}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from None
+        loaded = read_yaml("configuration", path)
         if loaded is not None and not isinstance(loaded, dict):
             raise UserError(f"configuration {path}: expected sections, found {type(loaded).__name__}")
         data = loaded or {}
@@ -361,7 +366,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        lines = _lines(error)
+        lines = mistakes(error)
         for index, item in enumerate(error.errors()):
             if item["type"] == "extra_forbidden":
                 known = _known_keys([str(part) for part in item["loc"][:-1]])

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cluster.config import Config, dump_config, load_config
+from cluster.config import Config, dump_config, load_config, mistakes, read_yaml
 from cluster.run_folder import latest_checkpoint, owner, read_json, write_atomically
 from cluster.study_results import Trained, as_json, as_markdown, compare
 from executor.errors import UserError
@@ -60,7 +59,7 @@ class Study(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _names_fit(self) -> Study:
+    def _consistent(self) -> Study:
         names = [row.name for row in self.rows]
         folders = [folder_name(name) for name in names]
         if twice := sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1}):
@@ -92,22 +91,17 @@ def load_study(name: str, seeds: Sequence[int] | None = None) -> tuple[Study, Pa
 
     Raises UserError with what is wrong.
     """
-    path = Path(name)
-    if not path.is_file() and (STUDIES / f"{name}.yaml").is_file():
-        path = STUDIES / f"{name}.yaml"
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if seeds and isinstance(data, dict):
-            data["seeds"] = list(seeds)
-        return Study.model_validate(data), path
-    except OSError as error:
+    path = Path(name) if Path(name).is_file() else STUDIES / f"{name}.yaml"
+    if not path.is_file():
         known = ", ".join(sorted(file.stem for file in STUDIES.glob("*.yaml")))
-        raise UserError(f"study {name}: {error.strerror or error}; give a file, or one of {known}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"study {path} is not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"study {name}: there is no such file; give one, or one of {known}")
+    data = read_yaml("study", path)
+    if seeds and isinstance(data, dict):
+        data["seeds"] = list(seeds)
+    try:
+        return Study.model_validate(data), path
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
-        raise UserError("\n".join([f"study {path}:", *lines])) from None
+        raise UserError("\n".join([f"study {path}:", *mistakes(error)])) from None
 
 
 def configurations(study: Study, path: Path, out: Path, overrides: Sequence[str]) -> dict[tuple[str, int], Config]:
@@ -158,9 +152,12 @@ def _folder(config: Config) -> Path:
 
 
 def _state(folder: Path, config: Config) -> str:
-    """fresh, broken off or finished. Raises UserError if `folder` holds a run of other settings."""
+    """fresh, broken off or finished. Raises UserError if `folder` holds a run of other settings, or what is no run."""
     if not folder.exists():
         return "fresh"
+    ours = any((folder / name).is_file() for name in ("config.yaml", "status.json"))
+    if not ours and (folder.is_file() or any(path.is_file() for path in folder.rglob("*"))):
+        raise UserError(f"{folder} is in the way and no run folder: give another --out, or move it")
     begun = (folder / "config.yaml").exists()
     if begun and not _made_with(folder, config):
         raise UserError(f"{folder} was made with other settings: give another --out, or the settings of that time")

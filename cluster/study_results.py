@@ -54,7 +54,7 @@ class RowResult:
     minutes: float  # a run, mean
 
     @property
-    def errors(self) -> float:
+    def not_run(self) -> float:
         """Share of samples that did not run to their end."""
         return sum(share for outcome, share in self.outcomes.items() if outcome in _NOT_RUN)
 
@@ -108,7 +108,7 @@ def as_markdown(results: Sequence[RowResult]) -> str:
         lines.append(
             f"| {row.name} | {len(row.seeds)} | {100 * row.pass_at_1.mean:.1f} [{low:.1f}, {high:.1f}] "
             f"| {', '.join(f'{100 * rate:.1f}' for rate in row.by_seed)} | {100 * row.test_case_average.mean:.1f} "
-            f"| {100 * row.errors:.1f} | {change} | {row.minutes:.1f} |"
+            f"| {100 * row.not_run:.1f} | {change} | {row.minutes:.1f} |"
         )
     first = results[0]
     return (

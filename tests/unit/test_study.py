@@ -115,6 +115,20 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> No
         run_study(str(path), tmp_path / "out", None, [])
 
 
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "out" / "plain" / "seed_0" / "thesis.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    with pytest.raises(UserError, match="no run folder"):
+        run_study(str(study_file(tmp_path)), tmp_path / "out", None, [])
+    assert precious.read_text() == "mine"
+
+
+def test_a_study_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(UserError, match=r"no such file; give one, or one of .*granularity"):
+        load_study("nothing")
+
+
 # The numbers ---------------------------------------------------------------------------------------------------------
 
 
@@ -132,7 +146,7 @@ def test_rows_are_compared_on_the_problems_that_all_have() -> None:
     assert first.pass_at_1.mean == pytest.approx(0.25) and first.difference is None
     assert second.difference is not None and second.difference.mean == pytest.approx(0.5)
     assert second.difference.low == pytest.approx(0.5)  # each problem gained as much: pairing takes the rest away
-    assert first.errors == pytest.approx(0.75)
+    assert first.not_run == pytest.approx(0.75)
     assert "| b | 1 | 75.0 [" in as_markdown([first, second])
 
 
