@@ -166,13 +166,12 @@ class RolloutWorker:
     def _reference(self, problem: Problem, prompt: list[int]) -> Trajectory | None:
         """One of the problem's references, chosen at random among those that fit behind the prompt."""
         room = self._settings.engine.max_model_tokens - len(prompt)
-        fitting = []
-        for program in problem.references:
+        for program in self._random.sample(problem.references, len(problem.references)):
             text = reference_response(problem, tidy(program) if self._settings.tidy_references else program)
             ids = [*self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.eos_token_id]
             if len(ids) <= room:
-                fitting.append(ids)
-        return reference_trajectory(problem.id, prompt, self._random.choice(fitting)) if fitting else None
+                return reference_trajectory(problem.id, prompt, ids)
+        return None
 
     def _prompt(self, problem: Problem) -> list[int]:
         return prompt_ids(self._tokenizer, problem, self._settings.worked_examples)
@@ -246,9 +245,10 @@ class RolloutWorker:
     async def evaluate(self, problems: list[Problem], samples: int, sampling: SamplingSettings) -> Evaluation:
         """Sample every problem `samples` times and count passes. Raises RuntimeError if the weights change meanwhile."""
         version = self.engine.policy_version
+        prompts = {problem.id: self._prompt(problem) for problem in problems}
 
         async def attempt(problem: Problem, index: int) -> tuple[str, Verdict]:
-            completion = await self._generate(self._prompt(problem), sampling)
+            completion = await self._generate(prompts[problem.id], sampling)
             response = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
             program = extract_program(response, problem.language)
             return response, await self._judge(problem, program.text if program else None, "all", index)
