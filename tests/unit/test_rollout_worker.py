@@ -1,4 +1,4 @@
-"""The rollout actor asks for what its reward needs and for nothing else: a real judge, a real linter, an engine that says what it is told."""
+"""What a rollout actor puts into a trajectory: spans that its reward asks for, and references; a real judge and linter, a scripted engine."""
 
 from __future__ import annotations
 
@@ -146,3 +146,21 @@ async def test_what_did_not_run_is_on_the_trajectory(model_folder: Path, judge: 
     await made.evaluate([PROBLEM], 1, SAMPLING)
     assert not pool.asked[-1].executed_lines, "an evaluation has no use for it"
     await made.stop()
+
+
+def test_a_reference_is_one_that_fits_and_is_written_tidily_unless_asked_otherwise(
+    model_folder: Path, judge: Judge
+) -> None:
+    odd, long = "def f(n):\n\treturn n", "x = 1\n" * 300
+    problem = PROBLEM.model_copy(update={"references": [long, odd, "y = 2"]})
+    made, _ = worker(model_folder, judge, "rltf", {})
+
+    def drawn() -> set[str]:
+        found = [made._reference(problem, [0, 1]) for _ in range(40)]
+        return {made._tokenizer.decode(t.token_ids[2:], skip_special_tokens=True) for t in found if t is not None}
+
+    tidy = "```python\ndef f(n):\n    return n\n```"
+    assert drawn() == {tidy, "```python\ny = 2\n```"}
+    made._settings = dataclasses.replace(made._settings, tidy_references=False)
+    assert drawn() == {f"```python\n{odd}\n```", "```python\ny = 2\n```"}
+    assert made._reference(problem.model_copy(update={"references": [long]}), [0, 1]) is None
