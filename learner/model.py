@@ -1,7 +1,8 @@
 """The policy as the learner holds it: a language model in float32 that turns packed sequences into log-probabilities.
 
 Invariants: log-probabilities are those of the distribution that was sampled from, so logits are divided by the sampling temperature and nothing is
-dropped out; they are computed in float32 whatever the type of the matrix products; what `state_for_engine` yields has the names of a Hugging Face checkpoint.
+dropped out; a reference was not sampled: its tokens are scored, and so learnt, at temperature 1; log-probabilities are computed in float32 whatever
+the type of the matrix products; what `state_for_engine` yields has the names of a Hugging Face checkpoint.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Policy:
             logits = self._logits(packed)
         logits = logits.float()
         if self._temperature != 1.0:
-            logits = logits / self._temperature
+            temperatures = [1.0 if supervised else self._temperature for supervised in packed.supervised]
+            logits = logits / torch.tensor(temperatures, device=self.device)[:, None]
         return -functional.cross_entropy(logits, torch.tensor(packed.targets, device=self.device), reduction="none")
 
     @torch.no_grad()

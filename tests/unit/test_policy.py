@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from trajectories import sampled
+from trajectories import reference, sampled
 
 from learner.model import Policy
 from learner.packing import WeightedTrajectory, pack
@@ -33,6 +33,14 @@ def test_log_probabilities_are_those_at_the_sampling_temperature(model_folder: P
     torch.testing.assert_close(
         policy.log_probs(sequence).detach(), plain_scores(policy, temperature)[2:], atol=1e-5, rtol=0
     )
+
+
+def test_a_reference_is_scored_at_temperature_one_beside_samples_that_are_not(model_folder: Path) -> None:
+    policy = make(model_folder, 0.6)
+    members = [WeightedTrajectory(made(TOKENS[:3], TOKENS[3:]), [1.0] * len(TOKENS)) for made in (sampled, reference)]
+    (sequence,) = pack([members], 100)
+    expected = torch.cat([plain_scores(policy, temperature)[2:] for temperature in (0.6, 1.0)])
+    torch.testing.assert_close(policy.log_probs(sequence).detach(), expected, atol=1e-5, rtol=0)
 
 
 def test_autocast_changes_matrix_products_and_no_weight(model_folder: Path) -> None:
