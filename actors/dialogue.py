@@ -37,6 +37,8 @@ def feedback_ids(tokenizer: PreTrainedTokenizerBase, feedback: str, last_token: 
         raise UserError(f"the model's chat template takes no second question: {error}") from error
     _, mark, behind = str(text).partition(_MARK)
     if not mark:
-        raise UserError("the model's chat template leaves earlier answers out: it cannot hold episodes of several turns")
+        raise UserError(
+            "the model's chat template leaves earlier answers out: it cannot hold episodes of several turns"
+        )
     ids = tokenizer.encode(behind, add_special_tokens=False)
     return ids[1:] if ids and ids[0] == last_token else ids

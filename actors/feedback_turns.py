@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actors.dialogue import feedback_ids
-from executor.feedback import Mode, feedback, load_templates, unrelated_feedback, without_feedback
 from executor.errors import UserError
+from executor.feedback import Mode, feedback, load_templates, unrelated_feedback, without_feedback
 from executor.problem import Problem
 from executor.verdict import Verdict
 

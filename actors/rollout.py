@@ -193,7 +193,7 @@ class RolloutWorker:
             return None
         self._counts["episodes"] += 1
         self._counts["context_full"] += episode.ending == "context"
-        for number, turn in enumerate(episode.turns):
+        for number in range(len(episode.turns)):
             score = self._reward.score(await self._context(problem, episode, number))
             episode.score(number, score.reward, score.components, score.spans)
         return episode.trajectory(role)

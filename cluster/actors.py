@@ -17,6 +17,8 @@ import ray
 from ray.exceptions import RayError
 
 from actors.engine.protocol import EngineSettings, SamplingSettings
+from actors.episode import Rules
+from actors.feedback_turns import FeedbackSettings
 from actors.rollout import RolloutSettings, RolloutWorker
 from buffer.actor import create as create_buffer
 from buffer.settings import BufferSettings
@@ -89,6 +91,9 @@ class House:
 
     config: Config
     model: Path
+    """What engines and learner start from: the newest checkpoint of a run that goes on."""
+    reference: Path
+    """What the run began from."""
     problems: list[Problem]
     run_folder: Path
     owner: WorkerOwner | None = None
@@ -159,7 +164,7 @@ class House:
             engine=EngineSettings(
                 model_path=str(self.model),
                 dtype=self._engine_dtype(),
-                max_model_tokens=config.rollout.max_prompt_tokens + config.rollout.max_response_tokens,
+                max_model_tokens=config.rollout.episode_tokens,
                 max_sequences=config.engine.max_sequences,
                 kv_cache_gib=config.engine.kv_cache_gib,
                 gpu_memory_share=config.engine.gpu_memory_share,
@@ -178,6 +183,16 @@ class House:
             ),
             concurrent_groups=config.rollout.concurrent_groups,
             tests=config.rollout.tests,
+            rules=Rules(
+                config.rollout.max_turns,
+                config.rollout.episode_tokens,
+                config.rollout.max_response_tokens,
+                stop_on_public=config.rollout.feedback != "none",
+            ),
+            feedback=FeedbackSettings(
+                config.rollout.feedback, config.rollout.feedback_templates, config.rollout.max_feedback_tokens
+            ),
+            max_prompt_tokens=config.rollout.max_prompt_tokens,
             worked_examples=config.rollout.worked_examples,
             with_greedy=algorithm.baseline_needs_greedy,
             with_reference=algorithm.supervised,
@@ -203,11 +218,14 @@ class House:
         config = self.config
         return LearnerSettings(
             model_path=str(self.model),
+            reference_path=str(self.reference),
             algorithm=config.algorithm.name,
             loss=config.algorithm.loss,
             temperature=config.rollout.temperature,
             learning_rate=config.learner.learning_rate,
             warmup_steps=config.learner.warmup_steps,
+            epochs=config.learner.epochs,
+            minibatches=config.learner.minibatches,
             weight_decay=config.learner.weight_decay,
             betas=(config.learner.beta1, config.learner.beta2),
             max_gradient_norm=config.learner.max_gradient_norm,

@@ -92,7 +92,7 @@ class Controller:
         self._before: Evaluation | None = None
         self._started = time.monotonic()
         self._waiting = Waiting(self._beat)
-        self._house = House(config, self._checkpoint or model, problems, folder.path)
+        self._house = House(config, self._checkpoint or model, model, problems, folder.path)
         self._rollouts = RolloutActors(self._house, self._say)
         self._rates = Rates(self._house)
         self._metrics = MetricsWriter(folder.path, resume_step=self._step if resumed else None)

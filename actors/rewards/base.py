@@ -28,7 +28,9 @@ class TurnContext:
     verdict: Verdict
     response: str
     token_ids: list[int]  # of the response, its end token included
-    token_offsets: list[tuple[int, int]]  # character range of each token in `response`; none where the reward does not need them
+    token_offsets: list[
+        tuple[int, int]
+    ]  # character range of each token in `response`; none where the reward does not need them
     token_start: int  # position of the response's first token in the trajectory
     program_start: int | None  # character range of the program in `response`; None without a program
     program_end: int | None
