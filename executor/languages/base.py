@@ -21,6 +21,14 @@ class BrokenTest(Exception):
 
 
 @dataclass(frozen=True)
+class UnmetAssertion:
+    """An assertion of a test's code that was not met, and what it compares a call's answer with, where it does just that."""
+
+    text: str
+    expected: str | None = None
+
+
+@dataclass(frozen=True)
 class Finding:
     """What one test showed. `got` is what the program answered, as text, where it did."""
 
@@ -29,6 +37,7 @@ class Finding:
     message: str = ""
     error: ErrorInfo | None = None
     got: str | None = None
+    assertion: UnmetAssertion | None = None
     starved: bool = False
     """Out of wall time with CPU time left: to be tried once more."""
     undecided: tuple[Any] | None = None
