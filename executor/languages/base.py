@@ -21,8 +21,10 @@ class BrokenTest(Exception):
 
 
 @dataclass(frozen=True)
-class UnmetAssertion:
-    """An assertion of a test's code that was not met, and what it compares a call's answer with, where it does just that."""
+class TestAssertion:
+    """An assertion of a test's code, and what it compares a call's answer with, where it does just that."""
+
+    __test__ = False  # not a pytest class
 
     text: str
     expected: str | None = None
@@ -37,7 +39,8 @@ class Finding:
     message: str = ""
     error: ErrorInfo | None = None
     got: str | None = None
-    assertion: UnmetAssertion | None = None
+    assertion: TestAssertion | None = None
+    """The one that was not met, where that is known."""
     starved: bool = False
     """Out of wall time with CPU time left: to be tried once more."""
     undecided: tuple[Any] | None = None

@@ -17,7 +17,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
-from executor.languages.base import BrokenTest, UnmetAssertion
+from executor.languages.base import BrokenTest, TestAssertion
 from executor.showing import written
 
 _ENTRY = re.compile(r"\s*([^\W\d]\w*)(\(\)\.[^\W\d]\w*)?\s*\Z")
@@ -74,22 +74,36 @@ def _plan(code: str, entry_point: str | None) -> TestPlan:
     return TestPlan(code, tuple(modules), tuple(names), base)
 
 
-def assertion_at(code: str, line: int | None) -> UnmetAssertion | None:
+def assertions(code: str) -> tuple[TestAssertion, ...]:
+    """The assertions of test code, in order; none of code that does not compile."""
+    found = _by_line(code)
+    return tuple(dict.fromkeys(found[line] for line in sorted(found)))
+
+
+def assertion_at(code: str, line: int | None) -> TestAssertion | None:
     """The assertion of test code, as a plan has it, that is at this line; None where there is none."""
+    return None if line is None else _by_line(code).get(line)
+
+
+def _by_line(code: str) -> dict[int, TestAssertion]:
     with PARSING:
-        return None if line is None else _assertions(code).get(line)
+        return _read_assertions(code)
 
 
 @lru_cache(maxsize=4096)
-def _assertions(code: str) -> dict[int, UnmetAssertion]:
-    """By each line of theirs."""
+def _read_assertions(code: str) -> dict[int, TestAssertion]:
+    """By each of their lines."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
     found = {}
     lines = code.splitlines()
-    for node in ast.walk(ast.parse(code)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             last = node.end_lineno or node.lineno
             text = textwrap.dedent("\n".join(lines[node.lineno - 1 : last]))
-            found.update(dict.fromkeys(range(node.lineno, last + 1), UnmetAssertion(text, _expected(node.test))))
+            found.update(dict.fromkeys(range(node.lineno, last + 1), TestAssertion(text, _expected(node.test))))
     return found
 
 
