@@ -281,7 +281,10 @@ KINDS = [
     "",
 ]
 words = st.sampled_from(["raised", "MemoryError", "bad name", "\ud800", None, 3, 10**9, -1]) | values
-messages = st.builds(lambda kind, rest: (kind, *rest), st.sampled_from(KINDS), st.lists(words, max_size=6))
+raised = st.lists(st.tuples(*[words] * 3), max_size=10).map(
+    lambda frames: ("raised", "KeyError", "KeyError", "x", 1, 1, tuple(frames))
+)
+messages = st.builds(lambda kind, rest: (kind, *rest), st.sampled_from(KINDS), st.lists(words, max_size=7)) | raised
 stacks = st.integers(0, 10**9).map(lambda n: b'(most recent call first):\n  File "<program>", line %d in f\n' % n)
 reports = st.lists(
     st.one_of(
