@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from actors.dialogue import feedback_ids
 from executor.errors import UserError
-from executor.feedback import Mode, feedback, load_templates, unrelated_feedback, without_feedback
+from executor.feedback import Mode, feedback, no_feedback
+from executor.feedback_templates import load_templates
 from executor.problem import Problem
+from executor.unrelated_feedback import unrelated_feedback
 from executor.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -56,10 +58,12 @@ class FeedbackTurns:
 
         Raises UserError where not even a few words do.
         """
-        chars, ids = self._chars, []
-        source = self._random.getrandbits(32)
+        chars, ids = self._chars, list[int]()
+        seed = self._random.getrandbits(
+            32
+        )  # of the problem that random feedback is about, however often it is shortened
         while chars >= _FEWEST_CHARS:
-            ids = feedback_ids(self._tokenizer, self._text(problem, program, verdict, chars, source), last_token)
+            ids = feedback_ids(self._tokenizer, self._text(problem, program, verdict, chars, seed), last_token)
             if len(ids) <= self._settings.max_tokens:
                 return ids
             chars = min(int(chars * _SHORTER), int(chars * self._settings.max_tokens / len(ids)))
@@ -67,12 +71,11 @@ class FeedbackTurns:
             f"rollout.max_feedback_tokens={self._settings.max_tokens} is too few for any feedback: {len(ids)} would do"
         )
 
-    def _text(self, problem: Problem, program: str | None, verdict: Verdict, chars: int, source: int) -> str:
+    def _text(self, problem: Problem, program: str | None, verdict: Verdict, chars: int, seed: int) -> str:
         match self._settings.mode:
             case "true":
                 return feedback(problem, program, verdict, self._templates, chars)
             case "random":
-                other = unrelated_feedback(self._problems, problem.id, random.Random(source), self._templates, chars)
-                return other
+                return unrelated_feedback(problem, self._problems, random.Random(seed), self._templates, chars)
             case "none":
-                return without_feedback(problem, self._templates)
+                return no_feedback(problem, self._templates, chars)

@@ -85,6 +85,19 @@ def buffer_settings(config: Config) -> BufferSettings:
     )
 
 
+def rules(config: Config) -> Rules:
+    """When an episode of a run ends."""
+    rollout = config.rollout
+    stops = rollout.feedback != "none"  # without feedback nobody knows that an answer passes
+    return Rules(rollout.max_turns, rollout.episode_tokens, rollout.max_response_tokens, stop_on_public=stops)
+
+
+def feedback_settings(config: Config) -> FeedbackSettings:
+    """What the configuration means for feedback."""
+    rollout = config.rollout
+    return FeedbackSettings(rollout.feedback, rollout.feedback_templates, rollout.max_feedback_tokens)
+
+
 @dataclass
 class House:
     """Handles of every actor of a run."""
@@ -183,15 +196,8 @@ class House:
             ),
             concurrent_groups=config.rollout.concurrent_groups,
             tests=config.rollout.tests,
-            rules=Rules(
-                config.rollout.max_turns,
-                config.rollout.episode_tokens,
-                config.rollout.max_response_tokens,
-                stop_on_public=config.rollout.feedback != "none",
-            ),
-            feedback=FeedbackSettings(
-                config.rollout.feedback, config.rollout.feedback_templates, config.rollout.max_feedback_tokens
-            ),
+            rules=rules(config),
+            feedback=feedback_settings(config),
             max_prompt_tokens=config.rollout.max_prompt_tokens,
             worked_examples=config.rollout.worked_examples,
             with_greedy=algorithm.baseline_needs_greedy,

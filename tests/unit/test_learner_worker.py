@@ -177,7 +177,7 @@ def test_an_aborted_step_changes_nothing_and_leaves_nothing_behind(make: Make, m
     learner, never_aborted = make(micro_batch_tokens=16), make(micro_batch_tokens=16)
     before, forward = weights(learner), learner._policy.predict
 
-    def abort_during_the_first_pass(*arguments: Any) -> torch.Tensor:
+    def abort_during_the_first_pass(*arguments: Any) -> Any:
         learner.abort()
         return forward(*arguments)
 

@@ -13,6 +13,8 @@ import pytest
 from asynchronous import asynchronous
 
 from actors.engine.protocol import Completion, EngineSettings, SamplingSettings
+from actors.episode import Rules
+from actors.feedback_turns import FeedbackSettings
 from actors.prompts import reference_response
 from actors.rollout import RolloutSettings, RolloutWorker
 from buffer.trajectory import Trajectory
@@ -24,6 +26,7 @@ from executor.verdict import Outcome, Verdict
 
 PROGRAM = "n = int(input())\nif n > 9:\n    print(missing)\nprint(n)"
 PROBLEM = Problem(id="p", prompt="?", kind="stdio", public_tests=[StdioTest(input="2\n", output="5\n")])
+SINGLE = Rules(max_turns=1, max_tokens=512, max_response_tokens=200)
 SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_tokens=200)
 
 
@@ -68,7 +71,9 @@ class Engine:
         pass
 
 
-def worker(model_folder: Path, judge: Judge, name: str, reward: dict[str, Any]) -> tuple[RolloutWorker, Pool]:
+def worker(
+    model_folder: Path, judge: Judge, name: str, reward: dict[str, Any], rules: Rules = SINGLE
+) -> tuple[RolloutWorker, Pool]:
     settings = RolloutSettings(
         name="r",
         engine=EngineSettings(str(model_folder), "float32", 512, 1, 0.1, 0.1, 1, 0),
@@ -79,6 +84,9 @@ def worker(model_folder: Path, judge: Judge, name: str, reward: dict[str, Any]) 
         sampling=SAMPLING,
         concurrent_groups=1,
         tests="all",
+        rules=rules,
+        feedback=FeedbackSettings("true", None, 128),
+        max_prompt_tokens=312,
         worked_examples=0,
         with_greedy=False,
         with_reference=False,
