@@ -40,8 +40,10 @@ def sparkline(values: list[float], width: int) -> str:
     low, high = min(finite), max(finite)
     if high == low:
         return "".join(_BARS[3] if math.isfinite(v) else " " for v in values)
+    scale = max(abs(low), abs(high))  # what lies between the two may be more than a float holds
+    low, reach = low / scale, high / scale - low / scale
     return "".join(
-        _BARS[round((v - low) / (high - low) * (len(_BARS) - 1))] if math.isfinite(v) else " " for v in values
+        _BARS[round((v / scale - low) / reach * (len(_BARS) - 1))] if math.isfinite(v) else " " for v in values
     )
 
 

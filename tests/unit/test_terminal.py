@@ -64,6 +64,11 @@ def test_a_sparkline_fits(values: list[float], width: int) -> None:
     assert len(sparkline(values, width)) == min(len(values), width)
 
 
+@pytest.mark.parametrize("low, high", [(-1.7e308, 4e303), (0.0, 5e-324), (-1e-320, 1e-320), (1.0, 1.0 + 2**-52)])
+def test_a_sparkline_holds_any_two_numbers(low: float, high: float) -> None:
+    assert sparkline([low, high], 2) == sparkline([0, 1], 2)
+
+
 def test_a_sparkline_rises_with_its_values() -> None:
     assert sparkline([0, 1, 2, 3], 4) == "".join(sorted(sparkline([0, 1, 2, 3], 4)))
 
