@@ -73,7 +73,7 @@ class FeedbackTurns:
 
     def _text(self, problem: Problem, program: str | None, verdict: Verdict, chars: int, seed: int) -> str:
         match self._settings.mode:
-            case "true":
+            case "tests":
                 return feedback(problem, program, verdict, self._templates, chars)
             case "random":
                 return unrelated_feedback(problem, self._problems, random.Random(seed), self._templates, chars)

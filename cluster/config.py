@@ -105,8 +105,8 @@ class RolloutSection(Section):
         le=64,
         description="Responses an episode may have; after each but the last come the public tests.",
     )
-    feedback: Literal["true", "random", "none"] = Field(
-        default="true",
+    feedback: Literal["tests", "random", "none"] = Field(
+        default="tests",
         description="What follows a response: what the public tests say of it; what they would say of another problem's; nothing but that "
         "another try is due, and no end when they pass. The last two are for comparison.",
     )

@@ -16,7 +16,7 @@ from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.showing import arguments, written
 from executor.verdict import ErrorInfo, Outcome, TestResult, Verdict
 
-Mode = Literal["true", "random", "none"]
+Mode = Literal["tests", "random", "none"]
 """What feedback is about: the attempt; a problem that has nothing to do with it (unrelated_feedback.py); nothing."""
 
 MAX_CHARS = 2000

@@ -45,9 +45,9 @@ class Episodes(RuleBasedStateMachine):
         turns=st.integers(1, 5), room=st.integers(6, 40), stop=st.booleans(), public=st.booleans(), prompt=TOKENS
     )
     def begin(self, turns: int, room: int, stop: bool, public: bool, prompt: list[int]) -> None:
-        self.rules = Rules(turns, room, max_response_tokens=5, stop_on_public=stop)
+        self.bounds = Rules(turns, room, max_response_tokens=5, stop_on_public=stop)
         self.public = public
-        self.episode = Episode("p", prompt, self.rules, has_public_tests=public)
+        self.episode = Episode("p", prompt, self.bounds, has_public_tests=public)
         self.ids, self.mask, self.starts = list(prompt), [0] * len(prompt), list[int]()
         self.verdicts: list[Outcome] = []
         self.full = False
@@ -62,7 +62,7 @@ class Episodes(RuleBasedStateMachine):
         respond(self.episode, tokens, version=len(self.starts))
         self.ids, self.mask = self.ids + tokens, self.mask + [1] * len(tokens)
         self.verdicts.append(Outcome.INFRASTRUCTURE)
-        last = len(self.starts) == self.rules.max_turns or not self.public
+        last = len(self.starts) == self.bounds.max_turns or not self.public
         assert self._phase() is (Phase.JUDGE_ALL if last else Phase.JUDGE_PUBLIC)
 
     @precondition(lambda self: self._phase() is Phase.JUDGE_PUBLIC)
@@ -70,14 +70,14 @@ class Episodes(RuleBasedStateMachine):
     def public_tests(self, outcome: Outcome) -> None:
         self.episode.judge(verdict(outcome))
         self.verdicts[-1] = outcome
-        ends = outcome is Outcome.PASS and self.rules.stop_on_public
+        ends = outcome is Outcome.PASS and self.bounds.stop_on_public
         assert self._phase() is (Phase.JUDGE_ALL if ends else Phase.OBSERVE)
 
     @precondition(lambda self: self._phase() is Phase.OBSERVE)
     @rule(tokens=TOKENS)
     def observe(self, tokens: list[int]) -> None:
         self.episode.observe(tokens)
-        if len(self.ids) + len(tokens) + 5 > self.rules.max_tokens:
+        if len(self.ids) + len(tokens) + 5 > self.bounds.max_tokens:
             self.full = True
             assert self._phase() is Phase.JUDGE_ALL
         else:
@@ -87,7 +87,7 @@ class Episodes(RuleBasedStateMachine):
     @precondition(lambda self: self._phase() is Phase.JUDGE_ALL)
     @rule(outcome=st.sampled_from([Outcome.PASS, Outcome.FAILURE]))
     def all_tests(self, outcome: Outcome) -> None:
-        by_public = not self.full and len(self.starts) < self.rules.max_turns and self.public
+        by_public = not self.full and len(self.starts) < self.bounds.max_turns and self.public
         self.episode.judge(verdict(outcome))
         self.verdicts[-1] = outcome
         trajectory = self.episode.trajectory()
@@ -111,7 +111,7 @@ class Episodes(RuleBasedStateMachine):
     def nothing_is_taken_back(self) -> None:
         if hasattr(self, "episode"):
             assert self.episode.token_ids == self.ids
-            assert 0 <= len(self.episode.turns) <= self.rules.max_turns
+            assert 0 <= len(self.episode.turns) <= self.bounds.max_turns
 
     @invariant()
     def what_is_not_asked_for_is_refused(self) -> None:

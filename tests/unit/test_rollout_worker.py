@@ -85,7 +85,7 @@ def worker(
         concurrent_groups=1,
         tests="all",
         rules=rules,
-        feedback=FeedbackSettings("true", None, 128),
+        feedback=FeedbackSettings("tests", None, 128),
         max_prompt_tokens=312,
         worked_examples=0,
         with_greedy=False,
