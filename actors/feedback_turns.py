@@ -35,6 +35,11 @@ class FeedbackSettings:
     templates: str | None
     max_tokens: int
 
+    @property
+    def says_of_passing(self) -> bool:
+        """Whether an answer that passes the public tests is told so, and is the last: without feedback nobody knows."""
+        return self.mode != "none"
+
 
 class FeedbackTurns:
     """Feedback for the episodes of one actor."""
@@ -53,15 +58,15 @@ class FeedbackTurns:
         self._templates = load_templates(settings.templates)
         self._chars = _CHARS_A_TOKEN * settings.max_tokens
 
-    def ids(self, problem: Problem, program: str | None, verdict: Verdict, last_token: int | None) -> list[int]:
+    def ids(
+        self, problem: Problem, program: str | None, verdict: Verdict, last_token: int | None, seed: int | None = None
+    ) -> list[int]:
         """Tokens that follow a response which ended with `last_token`, up to where the next one begins; the text is shortened until they fit.
 
-        Raises UserError where not even a few words do.
+        `seed` chooses the problem that random feedback is about; None draws one. Raises UserError where not even a few words do.
         """
         chars, ids = self._chars, list[int]()
-        seed = self._random.getrandbits(
-            32
-        )  # of the problem that random feedback is about, however often it is shortened
+        seed = self._random.getrandbits(32) if seed is None else seed  # the same however often the text is shortened
         while chars >= _FEWEST_CHARS:
             ids = feedback_ids(self._tokenizer, self._text(problem, program, verdict, chars, seed), last_token)
             if len(ids) <= self._settings.max_tokens:

@@ -88,7 +88,7 @@ def buffer_settings(config: Config) -> BufferSettings:
 def rules(config: Config) -> Rules:
     """When an episode of a run ends."""
     rollout = config.rollout
-    stops = rollout.feedback != "none"  # without feedback nobody knows that an answer passes
+    stops = feedback_settings(config).says_of_passing
     return Rules(rollout.max_turns, rollout.episode_tokens, rollout.max_response_tokens, stop_on_public=stops)
 
 
