@@ -57,13 +57,14 @@ def n_at_k(rollouts: int, public: int, right: int, n: int, drawn: int) -> float:
         raise ValueError(f"{n} of {drawn} rollouts cannot be handed in where there are {rollouts}")
     one_is_right = [0.0, *(pass_at_k(public, right, picked) for picked in range(1, min(n, drawn, public) + 1))]
     ways = math.comb(rollouts, drawn)
-    return math.fsum(
-        # Whole numbers of any size, so that the quotient is as exact as a float can be.
-        math.comb(public, passing)
-        * math.comb(rollouts - public, drawn - passing)
-        / ways
-        * one_is_right[min(n, passing)]
-        for passing in range(max(0, drawn - (rollouts - public)), min(public, drawn) + 1)
+    return min(
+        1.0,
+        math.fsum(
+            # Whole numbers of any size, so that the quotient is as exact as a float can be.
+            (math.comb(public, passing) * math.comb(rollouts - public, drawn - passing) / ways)
+            * one_is_right[min(n, passing)]
+            for passing in range(max(0, drawn - (rollouts - public)), min(public, drawn) + 1)
+        ),
     )
 
 
