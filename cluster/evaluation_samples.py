@@ -75,10 +75,8 @@ class SampleFile:
 
     def add(self, sample: JudgedSample) -> None:
         """Write a sample. Raises UserError where that fails."""
-        # Half of a surrogate pair, as a program may write it, is no text: `cupel judge` could not read it back.
-        line = json.dumps(sample.model_dump(mode="json"), ensure_ascii=False).encode("utf-8", "replace")
         try:
-            write_whole(self._file, line + b"\n")
+            write_whole(self._file, json.dumps(sample.model_dump(mode="json")).encode() + b"\n")
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}; what is judged is kept: call again to go on") from None
 

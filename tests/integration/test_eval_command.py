@@ -66,7 +66,7 @@ def test_a_killed_evaluation_goes_on_and_draws_no_sample_twice(tmp_path: Path) -
     assert code == 0, err
     assert f"{len(kept.splitlines())} samples are there already" in err
     assert path.read_bytes().startswith(kept)
-    rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
     wanted = sorted((json.loads(line)["id"], index) for line in lines[:PROBLEMS] for index in range(SAMPLES))
     assert sorted((row["problem_id"], row["index"]) for row in rows) == wanted
     assert len({row["seed"] for row in rows}) == len(rows)
@@ -85,4 +85,4 @@ def test_a_killed_evaluation_goes_on_and_draws_no_sample_twice(tmp_path: Path) -
 
     code, again, err = end(start(tmp_path))
     assert (code, again) == (0, told) and "Loading" not in err
-    assert path.read_text().split("\n")[:-1] == [json.dumps(row) for row in rows]
+    assert path.read_text().splitlines() == [json.dumps(row) for row in rows]

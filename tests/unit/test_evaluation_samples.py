@@ -144,7 +144,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_the_judge_reads_its_lines_as_samples(tmp_path: Path) -> None:
     path = tmp_path / "r.samples.jsonl"
     write(path, WANTED[:1])
-    assert Sample.model_validate_json(path.read_text()) == Sample(problem_id="a", program="print()")
+    assert Sample.model_validate(json.loads(path.read_text())) == Sample(problem_id="a", program="print()")
 
 
 def test_every_response_has_a_seed_of_its_own() -> None:
