@@ -99,11 +99,13 @@ def evaluate(
       cupel eval runs/2026-01-31_12-00-00 starter:held_out --turns 3 --samples 100 --n-at-k 1@3,10@100
       cupel eval my_model apps:APPS/test --samples 1000 --k 1,5,10,1000 --out apps.json
     """
-    from cluster.budget import parse
+    from cluster.budget import parse, with_own
     from executor.errors import UserError
 
     ks = _ks(k, samples)
     budgets = parse(n_at_k) if n_at_k is not None else []
+    if turns is not None:
+        with_own(budgets, turns, samples)  # told before a model is fetched; without --turns the model says how many
     if out is None and fresh:
         raise UserError("--fresh: without --out nothing is kept that could be gone on with")
     if out is not None and out.suffix != ".json":
