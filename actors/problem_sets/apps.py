@@ -83,10 +83,9 @@ def _problem(row: Row) -> Problem:
     if not isinstance(starter, str) or not isinstance(name, str | None):
         raise BrokenRow("starter_code and fn_name are texts, where they are given")
     if name:
-        header = _typing_import(starter)
+        header = typing_import(starter)
         starter, references = header + starter, [header + reference for reference in references]
-        holder = _CLASS.search(starter)
-        name = f"{holder.group(1)}().{name}" if holder else name
+        name = entry_point(starter, name)
         forms = _function_tests(name, inputs, outputs, str(columns.get("url") or ""))
     else:
         forms = [{"input": _stream(i), "output": _stream(o)} for i, o in zip(inputs, outputs, strict=True)]
@@ -121,7 +120,13 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _typing_import(starter: str) -> str:
+def entry_point(starter: str, name: str) -> str:
+    """How a test calls the function `name`: as a method, where the code to start from is a class."""
+    holder = _CLASS.search(starter)
+    return f"{holder.group(1)}().{name}" if holder else name
+
+
+def typing_import(starter: str) -> str:
     """Signatures of LeetCode's tasks take names of `typing` for granted."""
     names = sorted(set(_TYPING.findall(starter)))
     return f"from typing import {', '.join(names)}\n\n" if names else ""

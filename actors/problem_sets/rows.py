@@ -21,7 +21,7 @@ from executor.errors import UserError
 from executor.problem import Problem
 
 SOURCES = "a file (.jsonl, .jsonl.gz, .json, .parquet), a folder of such files, or a hub data set OWNER/NAME[/CONFIG]"
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "valid", "test")
 _TOLD = 3
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(/[\w-][\w.-]*)?\Z")
 _DATA_FILE = re.compile(r"\.(jsonl?|parquet)(\.gz)?\Z")
