@@ -2,8 +2,9 @@
 
 Two forms are read: asserts one after another, at the top level or in `check(candidate)`, and EvalPlus's, a loop over the
 lists `inputs` and `results`, or over `inputs` alone where a `ref_func` in the test computes what is expected.
-Invariants: a case that stands alone judges as it does in the test, and shows nothing of a `ref_func`, which is a solution;
-cases and the code without them make up the test; code in neither form has no cases.
+Invariants: a case that stands alone judges as it does in the test (but for NumPy's stretching of a list of one float to the
+length of another), and shows nothing of a `ref_func`, which is a solution; cases and the code without them make up the test;
+code in neither form has no cases.
 """
 
 from __future__ import annotations

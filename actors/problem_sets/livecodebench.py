@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import pickletools
 import re
 import zlib
@@ -20,7 +19,7 @@ from typing import Any
 
 from actors.problem_sets.apps import entry_point, typing_import
 from actors.problem_sets.public_tests import derive, distinct
-from actors.problem_sets.rows import BrokenRow, Row, good, make_problem, named, parse, rows
+from actors.problem_sets.rows import BrokenRow, Row, good, make_problem, named, parse, parse_column, rows
 from executor.errors import UserError
 from executor.problem import Problem
 
@@ -74,15 +73,15 @@ def _problem(row: Row, window: _Window) -> Problem | None:
         raise BrokenRow("not a row of LiveCodeBench (it needs question_content, question_id and public_test_cases)")
     if window != _Window() and not window.holds(_day(columns.get("contest_date"))):
         return None
-    public = _tests(columns.get("public_test_cases"), "public_test_cases")
-    private = _tests(_unpacked(columns.get("private_test_cases")), "private_test_cases")
+    columns = {**columns, "private_test_cases": _unpacked(columns.get("private_test_cases"))}
+    public, private = _tests(columns, "public_test_cases"), _tests(columns, "private_test_cases")
     kinds = {test.get("testtype") for test in public + private}
     if kinds not in ({"stdin"}, {"functional"}):
         written = ", ".join(sorted(str(kind) for kind in kinds))
         raise BrokenRow(f"its tests are of type {written}, not stdin or functional" if kinds else "no tests")
     calls = kinds == {"functional"}
     starter = columns.get("starter_code") or ""
-    name = _function(columns.get("metadata")) if calls else None
+    name = _function(columns) if calls else None
     if not isinstance(starter, str) or (calls and not name):
         raise BrokenRow("its tests are calls, and starter_code and func_name in metadata do not say of what")
     read = _call if calls else _streams
@@ -113,12 +112,8 @@ def _day(value: Any) -> str:
         raise BrokenRow(f"contest_date {text!r:.40} is no date") from None
 
 
-def _tests(value: Any, name: str) -> list[dict[str, Any]]:
-    """Tests as they are or as JSON."""
-    try:
-        tests = parse(value) if isinstance(value, str) and value.strip() else value or []
-    except BrokenRow as reason:
-        raise BrokenRow(f"{name}: {reason}") from None
+def _tests(columns: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    tests = parse_column(columns, name) or []
     if not isinstance(tests, list) or not all(isinstance(test, dict) for test in tests):
         raise BrokenRow(f"{name} is not a list of tests")
     for test in tests:
@@ -157,8 +152,8 @@ def _pickled_text(data: bytes) -> str:
     return texts[0]
 
 
-def _function(metadata: Any) -> str | None:
-    found = parse(metadata) if isinstance(metadata, str) and metadata.strip() else metadata
+def _function(columns: dict[str, Any]) -> str | None:
+    found = parse_column(columns, "metadata")
     name = found.get("func_name") if isinstance(found, dict) else None
     return name if isinstance(name, str) and name.isidentifier() else None
 
@@ -179,4 +174,9 @@ def _call(test: dict[str, Any]) -> dict[str, Any]:
 
 def _checker(expected: list[Any]) -> dict[str, Any]:
     """Equal values; where answers are fractions, 2 is 2.0, with no tolerance, as in LiveCodeBench's own judging."""
-    return {"type": "float", "abs": 0, "rel": 0} if re.search(r"\d[.e]", json.dumps(expected)) else {"type": "exact"}
+    return {"type": "float", "abs": 0, "rel": 0} if _has_fraction(expected) else {"type": "exact"}
+
+
+def _has_fraction(value: Any) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, float) or any(map(_has_fraction, items))

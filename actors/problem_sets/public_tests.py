@@ -62,11 +62,11 @@ def _divided(problem: Problem, public: Sequence[Test], private: Sequence[Test]) 
 
 
 def _is_shown(test: Test, problem: Problem) -> bool:
-    """Whether the statement has the whole input and output of a test, wherever its lines break."""
+    """Whether the statement has the whole input of a test and after it the output, wherever their lines break."""
     if not isinstance(test, StdioTest) or not test.input.strip():
         return False
-    statement = f" {' '.join(problem.prompt.split())} "
-    return all(f" {' '.join(text.split())} " in statement for text in (test.input, test.output))
+    statement, given, answer = (f" {' '.join(text.split())} " for text in (problem.prompt, test.input, test.output))
+    return answer in f" {statement.partition(given)[2]}"
 
 
 def _same(test: Test) -> str:

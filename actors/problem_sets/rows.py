@@ -141,6 +141,17 @@ def parse(text: str) -> Any:
         raise BrokenRow(str(error).partition(";")[0]) from None
 
 
+def parse_column(columns: dict[str, Any], name: str) -> Any:
+    """A column that holds JSON as text; other copies of the data set hold the value itself. Raises BrokenRow."""
+    value = columns.get(name)
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    try:
+        return parse(value)
+    except BrokenRow as reason:
+        raise BrokenRow(f"{name}: {reason}") from None
+
+
 def split_of(name: str) -> str:
     """The split that a file or folder of this name holds, as far as the name says it."""
     stem = name.partition(".")[0]
