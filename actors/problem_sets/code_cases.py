@@ -92,7 +92,12 @@ class CodeCases:
             arguments, code = inputs[number], ""
             if solves or any(len(self._text(items[number])) > _LONGEST for items in lists):
                 return ""
-            if results and tolerance is not None and isinstance(arguments, ast.List | ast.Tuple):
+            if (
+                results
+                and tolerance is not None
+                and isinstance(arguments, ast.List | ast.Tuple)
+                and _is_plain(arguments)
+            ):
                 call = f"{self._entry_point}({', '.join(map(self._text, arguments.elts))})"
                 code = _assertion(call, results[number], self._text(results[number]), tolerance)
             return code or self.without([i for i in range(len(inputs)) if i != number])

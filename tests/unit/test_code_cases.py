@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.problem_sets.code_cases import CodeCases, key, shown_calls
@@ -71,6 +71,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)  # the first call imports NumPy
 @given(st.lists(st.tuples(st.lists(values, max_size=2), values), min_size=1, max_size=6, unique_by=repr), st.data())
 def test_cases_and_the_rest_make_the_same_calls_as_the_whole(cases: list[Any], data: st.DataObject) -> None:
     cases = list({repr(given): (given, answer) for given, answer in cases}.values())
@@ -125,6 +126,13 @@ def test_a_comparison_of_its_own_stays_what_it_is() -> None:
     test += "    for i, (inp, exp) in enumerate(zip(inputs, results)):\n        assert _poly(candidate(*inp), *inp) <= 0.1\n"
     alone = CodeCases(test, "f").alone(1)
     assert calls_of(alone, {"[4]": 3.95}) == ["[4]"]
+
+
+def test_a_case_that_needs_a_name_keeps_the_tests_own_code() -> None:
+    test = loop([[1]], [2]).replace("[[1]]", "[[inf], [2]]").replace("[2]\n", "[0, inf]\n")
+    code = CodeCases(f"from math import inf\n{test}", "f")
+    assert calls_of(code.alone(0), {"[inf]": 0}) == ["[inf]"]
+    assert calls_of(code.alone(1), {"[2]": float("inf")}) == ["[2]"]
 
 
 def test_asserts_are_cases_if_they_need_nothing_else() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors.problem_sets.base import load
+from cluster.problem_files import write_problems
 from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
 from executor.problem import Problem, StdioTest
@@ -79,6 +80,15 @@ def test_references_pass_and_what_prints_the_public_answer_does_not(tmp_path: Pa
         outcomes = [judge.judge(JudgeRequest(problem, p)).outcome for p in [*problem.references, "print( 3 )"]]
         public = judge.judge(JudgeRequest(problem, "print( 3 )", tests="public")).outcome
     assert outcomes == [Outcome.PASS, Outcome.PASS, Outcome.FAILURE] and public is Outcome.PASS
+
+
+def test_references_are_checked_by_name_of_the_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {**ROW, "name": "wrong", "solutions": {"language": [3], "solution": ["print(3)"]}}
+    path = write(tmp_path / "x.jsonl", {**ROW, "time_limit": None}, wrong)
+    assert write_problems(f"code_contests:{path}", None, check=True) == 1
+    told = capsys.readouterr().out
+    assert "code_contests/codeforces/wrong: reference 0: failure, 1 of 4 tests; test 2: wrong output" in told
+    assert "3 references run at L" in told and ": 2 pass, 1 failure" in told
 
 
 @pytest.mark.parametrize(
