@@ -5,44 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from evalplus_form import check, check_with_solution
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.problem_sets.code_cases import CodeCases, key, shown_calls
-
-USUAL = """
-import numpy as np
-
-def is_floats(x) -> bool:
-    if isinstance(x, float):
-        return True
-    if isinstance(x, (list, tuple)):
-        return all(isinstance(i, float) for i in x)
-    return False
-
-
-def assertion(out, exp, atol):
-    exact_match = out == exp
-
-    if atol == 0 and is_floats(exp):
-        atol = 1e-6
-    if not exact_match and atol != 0:
-        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
-    else:
-        assert exact_match
-
-"""
-CHECK = """
-def check(candidate):
-    inputs = {inputs!r}
-    results = {results!r}
-    for i, (inp, exp) in enumerate(zip(inputs, results)):
-        assertion(candidate(*inp), exp, {tolerance})
-"""
-
-
-def loop(inputs: list[Any], results: list[Any], tolerance: float = 0) -> str:
-    return USUAL + CHECK.format(inputs=inputs, results=results, tolerance=tolerance)
 
 
 def calls_of(code: str, answers: dict[str, Any]) -> list[str]:
@@ -77,7 +44,7 @@ def test_cases_and_the_rest_make_the_same_calls_as_the_whole(cases: list[Any], d
     cases = list({repr(given): (given, answer) for given, answer in cases}.values())
     inputs, results = [list(case[0]) for case in cases], [case[1] for case in cases]
     answers = {repr(given): answer for given, answer in zip(inputs, results, strict=True)}
-    code = CodeCases(loop(inputs, results), "f")
+    code = CodeCases(check(inputs, results), "f")
     assert len(code.arguments) == len(inputs)
     taken = data.draw(st.sets(st.sampled_from(range(len(inputs))), max_size=len(inputs) - 1))
     assert calls_of(code.without(taken), answers) == [repr(given) for i, given in enumerate(inputs) if i not in taken]
@@ -98,7 +65,7 @@ def test_cases_and_the_rest_make_the_same_calls_as_the_whole(cases: list[Any], d
     ],
 )
 def test_a_case_alone_is_as_strict_as_in_the_test(result: Any, tolerance: float, wrong: Any, near: Any) -> None:
-    code = CodeCases(loop([[1], [2]], [result, result], tolerance), "f")
+    code = CodeCases(check([[1], [2]], [result, result], tolerance), "f")
     for test in (code.alone(0), code.without([1])):
         assert calls_of(test, {"[1]": near}) == ["[1]"]
         with pytest.raises((AssertionError, ValueError)):
@@ -106,14 +73,13 @@ def test_a_case_alone_is_as_strict_as_in_the_test(result: Any, tolerance: float,
 
 
 def test_a_short_case_is_one_line_and_a_long_one_is_not_shown() -> None:
-    code = CodeCases(loop([[1, (2, "é")], ["x" * 1000]], [True, 0]), "f")
+    code = CodeCases(check([[1, (2, "é")], ["x" * 1000]], [True, 0]), "f")
     assert code.alone(0) == "assert f(1, (2, 'é')) == True"
     assert code.alone(1) == ""
 
 
 def test_a_solution_in_the_test_is_never_shown() -> None:
-    test = USUAL + "def ref_func(n):\n    return n + 1\n\ndef check(candidate):\n    inputs = [[1], [2], [3]]\n"
-    test += "    for i, inp in enumerate(inputs):\n        assertion(candidate(*inp), ref_func(*inp), 0)\n"
+    test = check_with_solution([[1], [2], [3]], "def ref_func(n):\n    return n + 1\n")
     code = CodeCases(test, "f")
     assert code.arguments == ["[1]", "[2]", "[3]"] and not any(map(code.alone, range(3)))
     assert calls_of(code.without([1]), {"[1]": 2, "[3]": 4}) == ["[1]", "[3]"]
@@ -129,7 +95,7 @@ def test_a_comparison_of_its_own_stays_what_it_is() -> None:
 
 
 def test_a_case_that_needs_a_name_keeps_the_tests_own_code() -> None:
-    test = loop([[1]], [2]).replace("[[1]]", "[[inf], [2]]").replace("[2]\n", "[0, inf]\n")
+    test = check([[1]], [2]).replace("[[1]]", "[[inf], [2]]").replace("[2]\n", "[0, inf]\n")
     code = CodeCases(f"from math import inf\n{test}", "f")
     assert calls_of(code.alone(0), {"[inf]": 0}) == ["[inf]"]
     assert calls_of(code.alone(1), {"[2]": float("inf")}) == ["[2]"]
@@ -194,4 +160,4 @@ def test_a_tuple_is_as_good_as_a_list_in_arguments() -> None:
 
     call = ast.parse('f((3, 4), (5,), "a, b", -1e-6)', mode="eval").body
     assert isinstance(call, ast.Call)
-    assert [key(call.args)] == CodeCases(loop([[[3, 4], [5], "a, b", -1e-6]], [0]), "f").arguments
+    assert [key(call.args)] == CodeCases(check([[[3, 4], [5], "a, b", -1e-6]], [0]), "f").arguments
