@@ -98,7 +98,7 @@ class _Telling:
             told = self._test(test, result, room - len(text) - 1 - (0 if last else room_for_rest))
             if told is None:
                 return text + self._left_out(len(failed) - number) if number else None
-            text += "\n" + told
+            text = f"{text}\n{told}" if text else told
         return text
 
     def _left_out(self, count: int) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from executor.feedback import MAX_CHARS, feedback
+from executor.feedback_templates import DEFAULT, FeedbackTemplates
 from executor.judging import Judge, JudgeRequest
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.settings import ExecutorSettings
@@ -48,8 +51,8 @@ def problem_of(public: list[Test], private: list[Test] | None = None, **fields: 
     )
 
 
-def judged(judge: Judge, public: list[Test], program: str, **fields: float) -> TestResult:
-    (result,) = judge.judge(JudgeRequest(problem_of(public, **fields), program)).tests
+def judged(judge: Judge, public: list[Test], program: str) -> TestResult:
+    (result,) = judge.judge(JudgeRequest(problem_of(public), program)).tests
     return result
 
 
@@ -180,3 +183,12 @@ def test_a_time_out_says_where_it_was(judge: Judge) -> None:
     verdict = judge.judge(JudgeRequest(problem_of(STDIO, time_limit_s=0.3), program))
     text = feedback(problem_of(STDIO, time_limit_s=0.3), program, verdict)
     assert "too long" in text and "0.3 s" in text and ("x += 1" in text or "while x:" in text)
+
+
+def test_the_page_shows_what_a_run_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "feedback.md").read_text(encoding="utf-8")
+    program, told = (page.partition(f"```{kind}\n")[2].partition("```")[0] for kind in ("python", "text"))
+    exec(program, {})
+    assert told and capsys.readouterr().out == told
+    words = page.partition("```yaml\n")[2].partition("```")[0]
+    assert FeedbackTemplates.model_validate(yaml.safe_load(words)) != DEFAULT

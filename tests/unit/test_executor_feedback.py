@@ -275,5 +275,5 @@ def test_what_is_filled_in_is_as_it_was(given: str, expected: str, got: str) -> 
     result = TestResult(outcome=Outcome.FAILURE, public=True, got=got)
     text = feedback(problem, "", verdict(result), templates, 10**6, 10**6)
     filled = [(t.rstrip("\r\n") or "(nothing)").replace("\n", "\n    ") for t in (given, expected, got)]
-    whole = "\n" + "|".join("    " + t for t in filled) + RETRY
+    whole = "|".join("    " + t for t in filled) + RETRY
     assert text == whole.encode("utf-8", "replace").decode()
