@@ -8,7 +8,7 @@ we have it, not from its process.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from executor.feedback_templates import DEFAULT, FeedbackTemplates
@@ -65,6 +65,12 @@ class _Detail:
 
     text: str
     keep_end: bool = False
+
+    def bounded(self, most: int) -> _Detail:
+        """Of a text that is cut anyway no more than is looked at, as it may be very long."""
+        if len(self.text) <= most:
+            return self
+        return replace(self, text=self.text[-most - 1 :] if self.keep_end else self.text[: most + 1])
 
 
 class _Telling:
@@ -180,6 +186,7 @@ class _Telling:
     ) -> str | None:
         """The template with its details, which are cut to what may be told of one test, and to the room."""
         fixed = fixed or {}
+        details = {name: detail.bounded(self._most) for name, detail in details.items()}
         room = min(self._most, room - len(template.format(**fixed, **dict.fromkeys(details, ""))))
         wanted = {name: _indented_length(detail.text) for name, detail in details.items()}
         if room < min(sum(wanted.values()), _LEAST_TEST_CHARS, self._most):
