@@ -335,6 +335,10 @@ def found(run: Run, test: Test) -> Finding:
     program.close()
     result = TestResult(outcome=finding.outcome, public=True, seconds=finding.seconds, message=finding.message)
     result.got = finding.got
+    result.error = finding.error
+    if finding.error is not None:  # the source has one line
+        frames = finding.error.frames
+        assert len(frames) <= 8 and all(frame.line == 1 and len(frame.function) <= 100 for frame in frames)
     verdict = Verdict(problem_id="p", outcome=finding.outcome, tests=[result], error=finding.error)
     json.dumps(jsonable(verdict), ensure_ascii=False).encode()
     return finding
