@@ -20,8 +20,11 @@ from cluster.run_folder import write_atomically
 CURVES = (
     ("Reward", "reward", "amber", False, "mean over the samples of a step"),
     ("Samples passing", "share_passing", "green", True, "share that passes every test"),
+    ("Repairs", "repaired_share", "green", True, "share of episodes that pass after a first answer that did not"),
     ("Tests passing", "share_tests", "green", True, "share of single tests"),
     ("Loss", "loss", "blue", False, "of the policy"),
+    ("Returns explained", "value_explained", "blue", True, "share of their variance that the critic foresaw"),
+    ("Distance from the reference", "reference_divergence", "violet", True, "nats a token, mean over turns"),
     ("Staleness", "staleness_mean", "violet", True, "policy versions behind, mean over tokens"),
     ("Log-probability mismatch", "log_prob_mismatch", "violet", True, "mean |learner - engine| a token"),
     ("Tokens a second", "tokens_per_second", "blue", True, "generated, over all engines"),

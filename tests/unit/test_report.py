@@ -112,6 +112,7 @@ def run(tmp_path: Path) -> Path:
 def test_turns_and_the_feedback_between_them_are_shown(run: Path) -> None:
     several = episode(
         tokens=["print", "wrong", "pass"],
+        credits=[0.5, 0.0, 0.5],
         log_probs=[-0.1, None, -0.2],
         policy_versions=[0, None, 1],
         turns=[{"reward": -0.2, "outcome": "no_code"}, {"reward": 1.0, "outcome": "pass"}],
