@@ -379,7 +379,7 @@ def test_a_first_report_that_is_none_is_no_verdict_but_on_us(
 
 numbers = st.integers(-1, 9) | st.just(10**30)
 names = st.sampled_from(["f", "<module>", "a b", "x" * 200, "", "\ud800", "<b>\n"])
-frames_told = st.lists(st.tuples(numbers, names, numbers), max_size=10).map(tuple)
+frames_told = st.integers(0, 10).flatmap(lambda n: st.tuples(*[st.tuples(numbers, names, numbers)] * n))
 stacks_told = frames_told | st.lists(st.tuples(*[words] * 3), max_size=3).map(tuple) | words
 
 
