@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from executor.comparing import close, text_equal, value_equal
@@ -385,6 +385,7 @@ stacks_told = frames_told | st.lists(st.tuples(*[words] * 3), max_size=3).map(tu
 
 @fuzz
 @given(stacks_told)
+@example(((1, "f", 0),) * 9)
 def test_no_stack_that_is_told_is_taken_for_more_than_it_can_be(told: Any) -> None:
     error = raised_in([("raised", "KeyError", "KeyError", "x", 1, 1, told)])
     assert error is not None and error.line == 1 and len(error.frames) <= 8
