@@ -219,7 +219,7 @@ def _indented_length(text: str) -> int:
 
 def _beginning(text: str, most: int) -> str:
     """As much of the beginning as fits, indented."""
-    return _indented(text[: max(0, most)])[: max(0, most)]
+    return _indented(text[: max(0, most)])[: max(0, most)].rstrip()
 
 
 def _end(text: str, most: int) -> str:

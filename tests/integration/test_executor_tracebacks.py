@@ -74,7 +74,10 @@ def test_the_stack_is_told_however_a_function_is_called(judge: Judge, tests: lis
 @pytest.mark.parametrize(
     ("program", "told"),
     [
-        (RAISES + "\nprint(f(3))", [(9, "<module>", 0), (3, "f", 0), (7, "inner", 0)]),
+        (
+            "def f(x):\n    def inner():\n        return x // 0\n    return inner()\n\nprint(f(3))",
+            [(6, "<module>", 0), (4, "f", 0), (3, "inner", 0)],
+        ),
         ("class A:\n    def __init__(self):\n        self.x\n\nA()", [(5, "<module>", 0), (3, "__init__", 0)]),
         ("exec('''\n\n\ndef g():\n    1/0\ng()''')", [(1, "<module>", 0)]),  # not its source, but what it made
         ("exec(compile('\\n' * 50 + '1/0', '<program>', 'exec'))", [(1, "<module>", 0)]),  # nor in its source
@@ -98,7 +101,7 @@ def test_the_frames_are_those_of_the_programs_own_source(
     judge: Judge, program: str, told: list[tuple[int, str, int]]
 ) -> None:
     result = judged(judge, STDIO, program)
-    assert result.outcome is Outcome.ERROR and frames(result)[: len(told) or None] == told
+    assert result.outcome is Outcome.ERROR and frames(result) == told
 
 
 @pytest.mark.parametrize("deep", [990, 100_000])

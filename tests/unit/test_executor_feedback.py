@@ -196,6 +196,11 @@ def test_a_private_test_gives_nothing_away() -> None:
     assert text == no_feedback(PROBLEM)
 
 
+def test_a_verdict_on_private_tests_alone_is_not_taken_for_one_on_public_ones() -> None:
+    failed = TestResult(outcome=Outcome.ERROR, public=False, message="ValueError")
+    assert feedback(PROBLEM, PROGRAM, verdict(failed, failed)) == no_feedback(PROBLEM)
+
+
 words = st.text(st.sampled_from("ab {}\n\t%é\ud800") | st.characters(), max_size=60) | st.sampled_from(
     ["{test}", "{0}", "{", "}}", "x" * 3000, "y\n" * 3000, "\n" * 900, "{got!r}" * 200]
 )
