@@ -23,6 +23,7 @@ from actors.evaluation import Evaluation, evaluate
 from actors.feedback_turns import FeedbackSettings, FeedbackTurns
 from actors.findings import Finding
 from actors.linter import Linter
+from actors.loop_lag import LoopLag
 from actors.play import Player, Tests, play
 from actors.prompts import Program, extract_program, prompt_ids, reference_response
 from actors.references import tidy
@@ -92,6 +93,7 @@ class RolloutWorker:
         self._generating = 0
         self._judging = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lag = LoopLag()
 
     async def check_prompts(self, held_out: list[Problem]) -> int:
         """The length of the longest prompt. Raises UserError if it is over the limit, which the engine would refuse much later."""
@@ -106,6 +108,7 @@ class RolloutWorker:
 
     async def start(self) -> int:
         """Start the engine; returns its policy version. Raises EngineError or UserError if it does not start."""
+        self._lag.start()
         self._pool = ExecutorPool(self._executors, self._settings.executor, self._membership)
         self._engine = await start_engine(self._settings.engine)
         return self._engine.policy_version
@@ -299,11 +302,13 @@ class RolloutWorker:
             "groups_under_way": float(len(self._tasks)),
             "generating": float(self._generating),
             "judging": float(self._judging),
+            "loop_lag_seconds": self._lag.worst(),
             "policy_version": float(self.engine.policy_version),
         }
 
     async def stop(self) -> None:
         """End the engine's processes; the actor is of no use afterwards."""
+        self._lag.stop()
         if self._linter is not None:
             self._linter.close()
         if self._pool is not None:

@@ -29,7 +29,7 @@ from executor.problem import Problem
 from executor.settings import ExecutorSettings
 from executor.worker_owner import WorkerOwner
 from learner.host_memory import ENVIRONMENT as LEARNER_ENVIRONMENT
-from learner.losses.base import load as load_loss
+from learner.losses.base import make as make_loss
 from learner.worker import Learner, LearnerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,8 +170,7 @@ class House:
         assert self.owner is not None
         self._started_rollouts += 1
         name = self.names[index] = f"rollout-{index}-{self._started_rollouts}"
-        loss = load_loss(config.algorithm.name)
-        algorithm = loss.Loss(loss.Settings.model_validate(config.algorithm.loss))
+        algorithm = make_loss(config.algorithm.name, config.algorithm.loss)
         settings = RolloutSettings(
             name=name,
             engine=EngineSettings(

@@ -18,6 +18,7 @@ from actors.rewards.base import takes_several_turns
 from executor.errors import UserError
 from executor.settings import ExecutorSettings
 from learner.losses.base import load as load_loss
+from learner.losses.base import make as make_loss
 
 
 class Section(BaseModel):
@@ -315,8 +316,7 @@ class Config(Section):
                 f"learner.minibatches={self.learner.minibatches} are more than the groups of a step: "
                 f"learner.groups_per_step={self.learner.groups_per_step}"
             )
-        loss = load_loss(self.algorithm.name)
-        if not (self.rollout.samples_per_problem or loss.Loss(loss.Settings(**self.algorithm.loss)).supervised):
+        if not (self.rollout.samples_per_problem or make_loss(self.algorithm.name, self.algorithm.loss).supervised):
             raise ValueError(
                 "rollout.samples_per_problem=0 leaves nothing to learn from: set 1 or more, or algorithm.name=sft"
             )

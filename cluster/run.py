@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from actors.engine.choose import choose as choose_engine
 from actors.engine.protocol import SamplingSettings
@@ -138,6 +138,11 @@ class Controller:
             return 0 if status == "finished" else 130
         except RayActorError as error:
             raise UserError(self._lost(error)) from error
+        except OutOfMemoryError as error:
+            raise UserError(
+                "Ray ended processes of the run because this machine's memory was nearly full (theirs, or that of others); "
+                f"a smaller learner.micro_batch_tokens or engine.kv_cache_gib would do{self._going_on()}"
+            ) from error
         except RayTaskError as error:
             raise UserError(explain(error)) from error
         finally:
@@ -161,8 +166,11 @@ class Controller:
         role = self._house.role_of(error.actor_id)
         if error.actor_init_failed:
             return f"the {role} could not start: {explain(error)}"
-        going_on = f"; cupel train --resume {self._folder.path} goes on from the last checkpoint"
-        return f"the {role}'s process died (killed, or out of memory)" + (going_on if self._record else "")
+        return f"the {role}'s process died (killed, or out of memory){self._going_on()}"
+
+    def _going_on(self) -> str:
+        """How to go on, where there is something to go on from."""
+        return f"; cupel train --resume {self._folder.path} goes on from the last checkpoint" if self._record else ""
 
     async def _start(self) -> None:
         self._house.build(self._version, self._checkpoint)

@@ -8,7 +8,7 @@ we have it, not from its process.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from executor.feedback_templates import DEFAULT, FeedbackTemplates
@@ -46,7 +46,7 @@ def feedback(
     told = _Telling(problem, program or "", templates, max_test_chars)
     room = max_chars - len(told.retry) - len(_PARAGRAPH)
     if verdict.outcome is Outcome.NO_CODE:
-        return told.closed(templates.no_code, max_chars)
+        return told.closed(templates.no_code.format(), max_chars)
     if verdict.outcome is Outcome.SYNTAX_ERROR:
         return told.closed(told.syntax_error(verdict.error, room), max_chars)
     results = [result for result in verdict.tests if result.public]
@@ -66,6 +66,12 @@ class _Detail:
     text: str
     keep_end: bool = False
 
+    def bounded(self, most: int) -> _Detail:
+        """Of a text that is cut anyway no more than is looked at, as it may be very long."""
+        if len(self.text) <= most:
+            return self
+        return replace(self, text=self.text[-most - 1 :] if self.keep_end else self.text[: most + 1])
+
 
 class _Telling:
     """The parts of a feedback on one program. A part is None where there is not room enough for it."""
@@ -77,7 +83,7 @@ class _Telling:
 
     def closed(self, body: str | None, max_chars: int) -> str:
         """The body, or less if there is none or no room for it, and what to do now."""
-        bodies = ([] if body is None else [body]) + [self._templates.not_solved]
+        bodies = ([] if body is None else [body]) + [self._templates.not_solved.format()]
         texts = [*(f"{body}{_PARAGRAPH}{self.retry}" for body in bodies), self.retry]
         text = next((text for text in texts if len(text) <= max_chars), self.retry[: max(0, max_chars)])
         return text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair is no text
@@ -91,14 +97,14 @@ class _Telling:
 
     def tests(self, failed: list[tuple[Test, TestResult]], room: int) -> str | None:
         """The tests that failed, in order, as many as there is room for."""
-        text = self._templates.header
+        text = self._templates.header.format()
         room_for_rest = len(self._left_out(len(failed)))
         for number, (test, result) in enumerate(failed):
             last = number == len(failed) - 1
             told = self._test(test, result, room - len(text) - 1 - (0 if last else room_for_rest))
             if told is None:
                 return text + self._left_out(len(failed) - number) if number else None
-            text += "\n" + told
+            text = f"{text}\n{told}" if text else told
         return text
 
     def _left_out(self, count: int) -> str:
@@ -109,18 +115,17 @@ class _Telling:
         templates, problem = self._templates, self._problem
         shown = _Detail(self._shown(test, result))
         if result.outcome is Outcome.TIMEOUT:
-            place = None if result.error is None or result.error.line is None else self._place(result.error.line)
-            indented = "" if place is None else templates.timeout_place.format(place=_indented(place))
-            limit = f"{problem.time_limit_s:g}"
-            return self._filled(templates.timeout, room, {"seconds": limit, "place": indented}, test=shown)
+            fixed = {"seconds": f"{problem.time_limit_s:g}", "place": self._stopped_at(result.error)}
+            return self._filled(templates.timeout, room, fixed, test=shown)
         if result.outcome is Outcome.MEMORY:
-            limit = str(problem.memory_limit_mb)
-            return self._filled(templates.memory, room, {"megabytes": limit}, test=shown)
+            fixed = {"megabytes": str(problem.memory_limit_mb), "place": self._stopped_at(result.error)}
+            return self._filled(templates.memory, room, fixed, test=shown)
         if result.outcome is Outcome.OUTPUT_LIMIT:
             return self._filled(templates.output_limit, room, test=shown)
         if result.outcome is Outcome.FAILURE:
             return self._wrong(test, result, shown, room)
-        traceback = _Detail(self._traceback(result.error or ErrorInfo(type="Exception")), keep_end=True)
+        said = result.message or "Exception" if result.error is None else self._traceback(result.error)
+        traceback = _Detail(said, keep_end=True)
         return self._filled(templates.exception, room, test=shown, traceback=traceback)
 
     def _shown(self, test: Test, result: TestResult) -> str:
@@ -131,7 +136,7 @@ class _Telling:
         return self._text(result.assertion or test.code)
 
     def _text(self, text: str) -> str:
-        return text.rstrip("\r\n") or self._templates.nothing
+        return text.rstrip("\r\n") or self._templates.nothing.format()
 
     def _wrong(self, test: Test, result: TestResult, shown: _Detail, room: int) -> str | None:
         """A wrong answer."""
@@ -147,6 +152,11 @@ class _Telling:
             return self._filled(templates.assertion, room, test=shown, got=got)
         return self._filled(templates.wrong_value, room, test=shown, expected=_Detail(value), got=got)
 
+    def _stopped_at(self, error: ErrorInfo | None) -> str:
+        if error is None or error.line is None:
+            return ""
+        return self._templates.stopped_at.format(place=_indented(self._place(error.line)))
+
     def _traceback(self, error: ErrorInfo) -> str:
         lines = []
         for frame in error.frames:
@@ -160,7 +170,7 @@ class _Telling:
         """Its last line, short enough to leave room for the stack."""
         message = error.message
         if len(message) > (most := self._most // 2):
-            message = f"{message[:most]} {self._templates.rest_cut}"
+            message = f"{message[:most]} {self._templates.rest_cut.format()}"
         return f"{error.type}: {message}" if message else error.type
 
     def _place(self, line: int) -> str:
@@ -169,13 +179,14 @@ class _Telling:
     def _source(self, line: int) -> str:
         """A line of the program, empty where there is none."""
         text = self._lines[line - 1].strip() if line <= len(self._lines) else ""
-        return text if len(text) <= _SOURCE_CHARS else f"{text[:_SOURCE_CHARS]} {self._templates.rest_cut}"
+        return text if len(text) <= _SOURCE_CHARS else f"{text[:_SOURCE_CHARS]} {self._templates.rest_cut.format()}"
 
     def _filled(
         self, template: str, room: int, fixed: dict[str, str] | None = None, /, **details: _Detail
     ) -> str | None:
         """The template with its details, which are cut to what may be told of one test, and to the room."""
         fixed = fixed or {}
+        details = {name: detail.bounded(self._most) for name, detail in details.items()}
         room = min(self._most, room - len(template.format(**fixed, **dict.fromkeys(details, ""))))
         wanted = {name: _indented_length(detail.text) for name, detail in details.items()}
         if room < min(sum(wanted.values()), _LEAST_TEST_CHARS, self._most):
@@ -192,9 +203,9 @@ class _Telling:
         if _indented_length(detail.text) <= most:
             return _indented(detail.text)
         if detail.keep_end:
-            marker = _indented(self._templates.beginning_cut) + "\n"
+            marker = _indented(self._templates.beginning_cut.format()) + "\n"
             return (marker + _end(detail.text, most - len(marker)))[:most]
-        marker = "\n" + _indented(self._templates.rest_cut)
+        marker = "\n" + _indented(self._templates.rest_cut.format())
         return (_beginning(detail.text, most - len(marker)) + marker)[:most]
 
 
@@ -208,7 +219,7 @@ def _indented_length(text: str) -> int:
 
 def _beginning(text: str, most: int) -> str:
     """As much of the beginning as fits, indented."""
-    return _indented(text[: max(0, most)])[: max(0, most)]
+    return _indented(text[: max(0, most)])[: max(0, most)].rstrip()
 
 
 def _end(text: str, most: int) -> str:

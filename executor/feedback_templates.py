@@ -49,7 +49,7 @@ class FeedbackTemplates(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     header: Annotated[str, _with()] = Field(
-        default="Your program does not solve the task yet. These tests of it failed:",
+        default="Your program does not solve the task yet. It failed these tests:",
         description="Before the tests that failed.",
     )
     wrong_output: Annotated[str, _with("test", "expected", "got")] = Field(
@@ -76,17 +76,17 @@ class FeedbackTemplates(BaseModel):
         default="- Your program took too long and was stopped (limit: {seconds} s). Test:\n{test}{place}",
         description="A program that was stopped at its time limit.",
     )
-    timeout_place: Annotated[str, _with("place")] = Field(
-        default="\n  It was stopped here:\n{place}",
-        description="Where the program was when its time was up; left out where that is not known.",
-    )
-    memory: Annotated[str, _with("test", "megabytes")] = Field(
-        default="- Your program ran out of memory (limit: {megabytes} MiB). Test:\n{test}",
+    memory: Annotated[str, _with("test", "megabytes", "place")] = Field(
+        default="- Your program ran out of memory (limit: {megabytes} MiB). Test:\n{test}{place}",
         description="A program that wanted more memory than its limit.",
     )
     output_limit: Annotated[str, _with("test")] = Field(
         default="- Your program gave far too much output and was stopped. Test:\n{test}",
         description="A program that wrote, or gave back, more than the executor takes.",
+    )
+    stopped_at: Annotated[str, _with("place")] = Field(
+        default="\n  It was here then:\n{place}",
+        description="Where the program was when time or memory was used up; left out where that is not known.",
     )
     left_out: Annotated[str, _with("count")] = Field(
         default="- Failed as well, not shown here: {count}",

@@ -25,7 +25,7 @@ from learner.episode_log import write_episodes
 from learner.estimates import Estimator, credited
 from learner.host_memory import give_back
 from learner.losses.base import TokenBatch
-from learner.losses.base import load as load_loss
+from learner.losses.base import make as make_loss
 from learner.minibatches import updates
 from learner.model import Policy
 from learner.packing import PackedSequence, WeightedTrajectory, pack
@@ -77,8 +77,7 @@ class Learner:
         self._settings = settings
         self._folder = Path(settings.run_folder)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        module = load_loss(settings.algorithm)
-        self._loss = module.Loss(module.Settings.model_validate(settings.loss))
+        self._loss = make_loss(settings.algorithm, settings.loss)
         autocast = None if settings.autocast == "none" else getattr(torch, settings.autocast)
         self._policy = Policy(
             Path(resume or settings.model_path),

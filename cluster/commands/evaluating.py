@@ -51,12 +51,16 @@ def evaluate(
     temperature: Annotated[
         float | None,
         typer.Option(
-            min=0.01, max=2, help="Sampling temperature; as RLTF's paper has it for APPS 0.6, MBPP 1.2, else 1."
+            min=0.01,
+            max=2,
+            help="Sampling temperature; as papers have it for APPS 0.6, MBPP 1.2, RLEF's sets 0.2, else 1.",
         ),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(min=0.01, max=1, help="Share of probability mass sampled from; for APPS and MBPP 0.95, else 1."),
+        typer.Option(
+            min=0.01, max=1, help="Share of probability mass sampled from; for sets of the papers 0.95, else 1."
+        ),
     ] = None,
     max_response_tokens: Annotated[
         int | None,

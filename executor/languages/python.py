@@ -158,9 +158,10 @@ class PythonProgram:
         self._running = None
         run = self._note(running.end())
         reports = findings.reports_in(run.program.report)
-        finding = findings.settled(run, self._limits, reports, before_s, self._answers, cpu_s)
+        loaded = reports[1:2] == [("loaded",)]
+        finding = findings.settled(run, self._limits, reports, before_s, self._answers if loaded else 1, cpu_s)
         finding = finding or findings.refused(("",), self._limits, run.program.end.cpu_s)
-        if reports[1:2] != [("loaded",)] and finding is not None and finding.outcome is Outcome.ERROR:
+        if not loaded and finding is not None and finding.outcome is Outcome.ERROR:
             self._failed_to_load = finding
         return _Answer(0.0, finding=finding)
 

@@ -25,7 +25,7 @@ from executor.verdict import ErrorInfo, Frame, Outcome
 _SHOWN = 2000
 _MOST_FRAMES = 8
 _MOST_LEFT_OUT = 100_000_000
-_FUNCTION = re.compile(r"[^\W\d]\w{0,99}|<[a-z]{1,20}>")
+_NO_FUNCTION = re.compile(r"<[a-z]{1,20}>")  # <module>, <lambda>
 
 
 def report_of(frame: bytes) -> tuple[Any, ...] | None:
@@ -150,7 +150,8 @@ def _frames(told: Any) -> list[Frame]:
             return []
         line, name, left_out = item
         if line >= 1 and 0 <= left_out <= _MOST_LEFT_OUT:
-            frames.append(Frame(line=line, function=name if _FUNCTION.fullmatch(name) else "?", left_out=left_out))
+            named = (name.isidentifier() and len(name) <= 100) or _NO_FUNCTION.fullmatch(name)
+            frames.append(Frame(line=line, function=name if named else "?", left_out=left_out))
     return frames
 
 

@@ -7,7 +7,7 @@ at run time, so that the configuration can check its settings; a loss is divided
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -156,6 +156,12 @@ class LossModule(Protocol):
 def names() -> list[str]:
     """The losses there are."""
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "base"))
+
+
+def make(name: str, settings: Mapping[str, Any]) -> PolicyLoss:
+    """The loss of algorithm `name` with these settings. Raises ValueError."""
+    module = load(name)
+    return module.Loss(module.Settings.model_validate(settings))
 
 
 def load(name: str) -> LossModule:

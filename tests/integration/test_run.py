@@ -30,14 +30,14 @@ PATIENCE_S = 420
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "cluster", "train", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
         start_new_session=True,
     )
 
@@ -125,6 +125,17 @@ def test_a_killed_learner_ends_the_run_with_a_word_on_how_to_go_on(tmp_path: Pat
     assert "Traceback" not in output
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
     assert not survivors(all_of_it, 20)
+
+
+def test_a_machine_whose_memory_is_full_ends_the_run_in_a_line(tmp_path: Path) -> None:
+    # What counts as full is Ray's to say; that it ends processes for it is real.
+    full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "250"}
+    process = start(*TINY, "run.steps=1", f"run.directory={tmp_path}", "run.name=run", **full)
+    output = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 2, output
+    assert "memory was nearly full" in output and "learner.micro_batch_tokens" in output
+    assert "Traceback" not in output
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,17 @@ def test_an_own_critic_has_weights_of_its_own_and_a_shared_one_only_a_head(make:
     assert sum(p.numel() for p in shared._critic.parameters()) == hidden + 1
     policies = {p.data_ptr() for p in own._policy.module.parameters()}
     assert not policies & {p.data_ptr() for p in own._critic.parameters()}
+
+
+def test_the_log_shows_feedback_as_what_nobody_sampled(make: Make) -> None:
+    learner = make()
+    learner.step(1, batch(), 0)
+    lines = (Path(learner._settings.run_folder) / "trajectories" / "step_000001.jsonl").read_text().splitlines()
+    saved = json.loads(lines[0])
+    assert [version is None for version in saved["policy_versions"]] == [False] * 2 + [True] * 2 + [False] * 3
+    assert len(saved["tokens"]) == len(saved["credits"]) == len(saved["log_probs"]) == 7
+    assert saved["credits"][2:4] == [0, 0] and saved["log_probs"][2:4] == [None, None]
+    assert [turn["reward"] for turn in saved["turns"]] == [0, 1] and saved["reward"] == 1
 
 
 def test_explained_variance_is_of_the_places_where_the_critic_learns() -> None:

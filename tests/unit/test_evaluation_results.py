@@ -71,6 +71,9 @@ def test_papers_settings_are_those_of_the_benchmark_that_all_problems_are_from()
     mbpp = [problem("mbpp/11"), problem("mbpp/12")]
     assert (benchmark_of(APPS).temperature, benchmark_of(APPS).top_p) == (0.6, 0.95)
     assert (benchmark_of(mbpp).temperature, benchmark_of(mbpp).top_p) == (1.2, 0.95)
+    for name in ("code_contests/aizu/p00001", "humanevalplus/1", "mbppplus/2", "livecodebench/abc301_a"):
+        assert (benchmark_of([problem(name)]).temperature, benchmark_of([problem(name)]).top_p) == (0.2, 0.95)
+    assert benchmark_of([problem("livecodebench/1")]).name(3) == "medium"
     assert benchmark_of([*APPS, *mbpp]) is benchmark_of([problem("mine")]) is OTHER
     assert (OTHER.temperature, OTHER.top_p) == (1.0, 1.0)
 

@@ -36,7 +36,8 @@ def write(path: Path, *rows: object) -> str:
 
 def test_a_kind_is_a_file_of_the_folder() -> None:
     folder = STARTER.parent
-    assert set(kinds()) == {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "hub", "jsonl", "rows"}
+    others = {"__init__", "base", "code_cases", "hub", "jsonl", "public_tests", "rows"}
+    assert set(kinds()) == {path.stem for path in folder.glob("*.py")} - others
     assert len(forms()) == len(kinds()) + 2
 
 
