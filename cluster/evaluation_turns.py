@@ -8,7 +8,7 @@ file, and k responses are paid for on both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster.budget import Budget
@@ -26,21 +26,21 @@ class TurnsRow:
 
     name: str
     n_at_k: dict[Budget, Rate]
-    single: dict[Budget, Rate]
+    single: dict[Budget, Rate] = field(default_factory=dict)
     """n@k of as many single turns."""
-    gain: dict[Budget, Rate]
-    """What episodes have over single turns, on the problems that say something of both."""
-    passed_after: list[Rate]
+    gain: dict[Budget, Rate] = field(default_factory=dict)
+    """What episodes have over single turns, on the problems that say something of both. This and what follows: nothing where there is one turn."""
+    passed_after: list[Rate] = field(default_factory=list)
     """pass@1 had the episodes been cut off after turn 1, 2, ..."""
-    repaired: Rate
+    repaired: Rate = None
     """Episodes whose last program is right, of those whose first is wrong."""
-    turns: Rate
+    turns: Rate = None
     """Turns an episode."""
-    out_of_context: Rate
+    out_of_context: Rate = None
     """Episodes that ended because the context had no room for another response."""
-    chrf: Rate
+    chrf: Rate = None
     """Likeness of successive programs."""
-    unchanged: Rate
+    unchanged: Rate = None
     """Successive programs that are the same."""
 
     def as_json(self) -> dict[str, Any]:
@@ -50,14 +50,14 @@ class TurnsRow:
             return {str(budget): rate and asdict(rate) for budget, rate in rates.items()}
 
         told: dict[str, Any] = {"n_at_k": plain(self.n_at_k)} if self.n_at_k else {}
-        if len(self.passed_after) == 1:
+        if not self.passed_after:
             return told
         shares = ("repaired", "turns", "out_of_context", "chrf", "unchanged")
         return told | {
             "single_turn_n_at_k": plain(self.single),
             "gain_over_single_turns": plain(self.gain),
             "pass_at_1_after_turn": [rate and asdict(rate) for rate in self.passed_after],
-            **{name: rate and asdict(rate) for name in shares for rate in [getattr(self, name)]},
+            **{name: (rate := getattr(self, name)) and asdict(rate) for name in shares},
         }
 
 
@@ -92,6 +92,9 @@ def _row(
     multi, single, gain = dict[Budget, Rate](), dict[Budget, Rate](), dict[Budget, Rate]()
     for budget in budgets:
         multi[budget] = rate([_episodes(t, budget, turns) for t in judged if t.samples >= budget.episodes(turns)])
+    if turns == 1:
+        return TurnsRow(name, multi)
+    for budget in budgets:
         single[budget] = gain[budget] = None
         if samples >= budget.k:
             both = [t for t in judged if t.samples >= budget.k]
@@ -142,7 +145,7 @@ def not_asked_for(budgets: Sequence[Budget], turns: int, samples: int) -> list[s
 def tables(rows: Sequence[TurnsRow]) -> list[str]:
     """Markdown tables with their titles, rates and their 95 % intervals in percent: n@k, then what became of the turns where there are several."""
     told, budgets, turns = list[str](), list(rows[0].n_at_k), len(rows[0].passed_after)
-    several = turns > 1
+    several = bool(turns)
     if budgets:
         head, cells = ["problems"], [[row.name] for row in rows]
         for budget in budgets:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from actors.engine.protocol import SamplingSettings
 from actors.feedback_turns import FeedbackSettings
+from cluster import evaluation
+from cluster.budget import Budget
 from cluster.config import Config
 from cluster.evaluated_model import fingerprint
+from cluster.evaluation import Asked, evaluate_command
 from cluster.evaluation_plan import Plan
 from cluster.evaluation_samples import differences
 from executor.errors import UserError
@@ -103,6 +106,55 @@ def test_what_feedback_is_made_of_counts_where_there_are_turns_that_follow_it(
         assert differences(single.made_with(), replace(single, feedback=settings).made_with()) == ""
         assert differences(several.made_with(), replace(several, feedback=settings).made_with()) == name
     assert differences(several.made_with(), plan(model_folder, turns=3).made_with()) == "turns (2, now 3)"
+
+
+def asked(folder: Path, **options: Any) -> Asked:
+    return Asked(**{"model": str(folder), "problem_set": "p", "samples": 9, "ks": [1], **options})
+
+
+def test_a_runs_own_settings_hold_unless_others_are_asked_for(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = list[Plan]()
+
+    async def keep(plan: Plan, *_: object) -> None:
+        plans.append(plan)
+
+    run = Config()
+    run.rollout.max_turns, run.rollout.feedback, run.rollout.max_feedback_tokens = 3, "none", 99
+    run.rollout.max_response_tokens, run.rollout.max_context_tokens = 70, 900
+    monkeypatch.setattr(evaluation, "_sample", keep)
+    found = {"run": (model_folder, run, True), "model": (model_folder, Config(), False)}
+    monkeypatch.setattr(evaluation, "find_model", found.__getitem__)
+    problems = [problem("a", "Add.", public=True), problem("b", "Add.", public=True)]
+    other: dict[str, Any] = {"turns": 2, "feedback": "random", "max_response_tokens": 80, "max_context_tokens": 1000}
+    for model, options in (("run", {}), ("run", other), ("model", {}), ("model", other)):
+        with pytest.raises(UserError, match="no sample could be judged"):
+            evaluate_command(asked(model_folder, **{"model": model, **options}), problems)
+    taken = [
+        (p.turns, p.feedback.mode, p.feedback.max_tokens, p.sampling.max_tokens, p.max_context_tokens) for p in plans
+    ]
+    assert taken == [
+        (3, "none", 99, 70, 900),
+        (2, "random", 99, 80, 1000),
+        (1, "tests", 256, 256, None),
+        (2, "random", 256, 80, 1000),
+    ]
+    with pytest.raises(UserError, match="10 episodes of 3 turns, and there are 9 a problem; --samples 10 would do"):
+        evaluate_command(asked(model_folder, model="run", budgets=[Budget(n=1, k=30)]), problems)
+
+
+def test_a_chat_template_that_takes_no_second_question_is_told_before_an_engine_starts(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    )
+    monkeypatch.setattr(evaluation, "start", None)
+    problems = [problem("a", "Add.", public=True)]
+    with pytest.raises(UserError, match="cannot hold episodes of several turns"):
+        evaluate_command(asked(folder, turns=2, max_response_tokens=8), problems)
 
 
 def test_a_model_is_the_same_wherever_it_lies_and_another_once_it_is_trained(
