@@ -62,26 +62,18 @@ class Episodes:
                 whole = await self._judge(problem, program, "all", index)
                 if whole.outcome is Outcome.INFRASTRUCTURE:
                     return whole
-            right[len(seeds) - 1] = (
-                whole.outcome is Outcome.PASS
-            )  # the last one's is that of all tests, which come last
+            # A last turn is judged on all tests after the public ones: what comes later counts.
+            right[len(seeds) - 1] = whole.outcome is Outcome.PASS
             return verdict
 
         def feedback(problem: Problem, program: str | None, verdict: Verdict, last_token: int | None) -> list[int]:
             return self._feedback.ids(problem, program, verdict, last_token, seeds[-1])
 
-        player = Player(
-            generate=generate,
-            decode=self._text,
-            judge=judge,
-            feedback_ids=feedback,
-        )
+        player = Player(generate=generate, decode=self._text, judge=judge, feedback_ids=feedback)
         episode = await play(problem, prompt, self._rules, player)
-        return (
-            episode
-            if isinstance(episode, Verdict)
-            else self._written(problem, index, episode, seeds, list(right.values()))
-        )
+        if isinstance(episode, Verdict):
+            return episode
+        return self._written(problem, index, episode, seeds, list(right.values()))
 
     def _text(self, token_ids: list[int]) -> str:
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=True))
@@ -95,8 +87,7 @@ class Episodes:
 
     async def _judge(self, problem: Problem, program: str | None, tests: Tests, index: int) -> Verdict:
         if program is None:
-            total = len(JudgeRequest(problem, "", tests).chosen())
-            return no_code(problem.id, total, index)
+            return no_code(problem.id, len(JudgeRequest(problem, "", tests).chosen()), index)
         judged = self._pool.submit(JudgeRequest(problem, program, tests=tests, index=index))
         line = (await asyncio.wrap_future(judged)).line  # every wait in there has a deadline
         return Verdict.model_validate(json.loads(line))  # pydantic's own reader refuses half a surrogate pair
