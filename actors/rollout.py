@@ -96,7 +96,12 @@ class RolloutWorker:
         self._lag = LoopLag()
 
     async def check_prompts(self, held_out: list[Problem]) -> int:
-        """The length of the longest prompt. Raises UserError if it is over the limit, which the engine would refuse much later."""
+        """The length of the longest prompt. Raises UserError if it is over the limit, which the engine would refuse much later, or if the model's
+        chat template or `rollout.max_feedback_tokens` have no room for feedback where episodes have turns.
+        """
+        if self._settings.rules.max_turns > 1:
+            problem = next(iter(self._problems.values()))
+            self._feedback.ids(problem, None, no_code(problem.id, 1), None)
         lengths = {p.id: len(self._prompt(p)) for p in [*self._problems.values(), *held_out]}
         longest = max(lengths, key=lambda name: lengths[name])
         limit = self._settings.max_prompt_tokens
