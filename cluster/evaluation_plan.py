@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a sample depends on. Making one raises UserError for feedback that cannot be given."""
+    """All that a sample depends on. Making one raises UserError for turns that the model cannot take, and for feedback that cannot be given."""
 
     folder: Path
     """Of the model."""
@@ -48,7 +48,11 @@ class Plan:
     """Of a whole sample; None: as many as the model has room for."""
 
     def __post_init__(self) -> None:
-        if self.turns == 1 or self.feedback.mode != "random":
+        if self.turns == 1:
+            return
+        if json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("is_encoder_decoder"):
+            raise UserError(f"{self.folder.name} is an encoder-decoder, which takes one turn: --turns 1")
+        if self.feedback.mode != "random":
             return
         languages = Counter(problem.language for problem in self.problems if problem.public_tests)
         if alone := [language for language, number in languages.items() if number == 1]:

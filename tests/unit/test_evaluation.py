@@ -79,6 +79,12 @@ def test_random_feedback_needs_another_problem_to_speak_of(model_folder: Path) -
     replace(made, problems=two, feedback=FeedbackSettings("random", None, 40))
 
 
+def test_an_encoder_decoder_takes_one_turn(t5_folder: Path) -> None:
+    assert plan(t5_folder).rules(10).max_tokens == 18
+    with pytest.raises(UserError, match="an encoder-decoder, which takes one turn: --turns 1"):
+        plan(t5_folder, turns=2)
+
+
 def test_all_that_samples_depend_on_is_told_by_its_name(model_folder: Path, tmp_path: Path) -> None:
     first = plan(model_folder)
     made = first.made_with()
