@@ -130,14 +130,11 @@ class Learner:
         trained = {id(t) for row in chosen for t in row}
         members = [[m for m in row if id(m.trajectory) in trained] for _, row in batch]
         sums: dict[str, float] = defaultdict(float)
-        for count, minibatch in enumerate(
-            updates(members, self._settings.epochs, self._settings.minibatches, self._settings.seed + step)
-        ):
-            if not self._update(step, minibatch, sums):
-                if not count:
-                    return None
-                break
+        cut = updates(members, self._settings.epochs, self._settings.minibatches, self._settings.seed + step)
+        finished = all(self._update(step, minibatch, sums) for minibatch in cut)
         if not sums["updates"]:
+            if not finished:
+                return None
             raise ValueError(f"step {step}: no token to learn from in {len(groups)} groups")
         if self._device == "cpu":
             give_back()
