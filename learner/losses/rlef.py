@@ -36,7 +36,7 @@ class Settings(BaseModel):
     )
     value_network: Literal["own", "shared"] = Field(
         default="own",
-        description="own: a network of its own, started from the same model (the paper); shared: a head on the policy's trunk, for a quarter of the memory.",
+        description="own: a network of its own, started from the same model (the paper); shared: a head on the policy's trunk, for next to no memory.",
     )
     value_learning_rate: float = Field(default=2e-5, gt=0, lt=1, description="Learning rate of the critic.")
     value_weight: float = Field(
