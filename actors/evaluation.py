@@ -1,6 +1,6 @@
-"""Counting passes: every problem sampled a number of times and judged on all its tests.
+"""Counting passes: every problem attempted a number of times, each attempt an episode whose last program is judged on all tests.
 
-Invariants: a sample whose judging failed for reasons of ours is left out of the counts, never counted as wrong; the first sample of each problem is
+Invariants: an episode that we failed to judge for reasons of ours is left out of the counts, never counted as wrong; the first of each problem is
 kept for people to read.
 """
 
@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from actors.concurrency import for_each
+from actors.episode import Episode
 from executor.problem import Problem
 from executor.verdict import Outcome, Verdict
 
-Attempt = Callable[[Problem, int], Awaitable[tuple[str, Verdict]]]  # problem, index -> response, verdict
+Attempt = Callable[[Problem, int], Awaitable[Episode | Verdict]]  # problem, index -> the episode, or how judging failed
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Evaluation:
     """Share of tests passed, summed over a problem's samples."""
     outcomes: dict[str, int] = field(default_factory=dict)
     """Samples by outcome."""
+    passed_at_turn: dict[str, int] = field(default_factory=dict)
+    """Episodes that passed, by the number of their last turn, from 1; those beyond the first are repairs."""
     shown: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -44,6 +47,7 @@ class Evaluation:
         self.samples |= other.samples
         self.shares |= other.shares
         self.outcomes = dict(Counter(self.outcomes) + Counter(other.outcomes))
+        self.passed_at_turn = dict(Counter(self.passed_at_turn) + Counter(other.passed_at_turn))
         self.shown += other.shown
         self.seconds = max(self.seconds, other.seconds)
 
@@ -57,15 +61,22 @@ async def evaluate(
 
     async def one(sample: tuple[Problem, int]) -> None:
         problem, index = sample
-        response, verdict = await attempt(problem, index)
-        if verdict.outcome == Outcome.INFRASTRUCTURE:
+        episode = await attempt(problem, index)
+        if isinstance(episode, Verdict):
             return
+        last, turns = episode.turns[-1], str(len(episode.turns))
+        verdict = last.verdict
+        assert verdict is not None, "a finished episode is judged"
+        outcome = str(verdict.outcome)
         evaluation.samples[problem.id] = evaluation.samples.get(problem.id, 0) + 1
-        evaluation.passed[problem.id] = evaluation.passed.get(problem.id, 0) + (verdict.outcome == Outcome.PASS)
         evaluation.shares[problem.id] = evaluation.shares.get(problem.id, 0.0) + verdict.share_passed
-        evaluation.outcomes[str(verdict.outcome)] = evaluation.outcomes.get(str(verdict.outcome), 0) + 1
+        evaluation.outcomes[outcome] = evaluation.outcomes.get(outcome, 0) + 1
+        evaluation.passed.setdefault(problem.id, 0)
+        if verdict.outcome is Outcome.PASS:
+            evaluation.passed[problem.id] += 1
+            evaluation.passed_at_turn[turns] = evaluation.passed_at_turn.get(turns, 0) + 1
         if index == 0:
-            evaluation.shown.append({"problem_id": problem.id, "response": response, "outcome": str(verdict.outcome)})
+            evaluation.shown.append({"problem_id": problem.id, "response": last.response, "outcome": outcome})
 
     await for_each(itertools.product(problems, range(samples)), at_once, one)
     evaluation.seconds = time.monotonic() - started

@@ -18,10 +18,13 @@ from transformers import AutoTokenizer
 
 from actors.engine.choose import start as start_engine
 from actors.engine.protocol import Completion, Engine, EngineSettings, SamplingSettings
-from actors.episode import Episode, reference_trajectory
+from actors.episode import Episode, Rules, reference_trajectory
 from actors.evaluation import Evaluation, evaluate
+from actors.feedback_turns import FeedbackSettings, FeedbackTurns
 from actors.findings import Finding
 from actors.linter import Linter
+from actors.loop_lag import LoopLag
+from actors.play import Player, Tests, play
 from actors.prompts import Program, extract_program, prompt_ids, reference_response
 from actors.references import tidy
 from actors.rewards.base import TurnContext
@@ -35,7 +38,7 @@ from executor.judging import JudgeRequest
 from executor.pool import ExecutorPool
 from executor.problem import Problem
 from executor.settings import ExecutorSettings
-from executor.verdict import Outcome, Verdict, no_code
+from executor.verdict import Verdict, no_code
 
 ACQUIRE_TIMEOUT_S = 5.0
 MIN_TRAJECTORIES = 2  # fewer left after infrastructure failures and the group says nothing by comparison
@@ -53,7 +56,10 @@ class RolloutSettings:
     samples_per_problem: int
     sampling: SamplingSettings
     concurrent_groups: int
-    tests: str
+    tests: Tests
+    rules: Rules
+    feedback: FeedbackSettings
+    max_prompt_tokens: int
     worked_examples: int
     with_greedy: bool
     with_reference: bool
@@ -81,17 +87,24 @@ class RolloutWorker:
         self._linter = Linter(self._needs.linter_rules) if self._needs.linter_rules else None
         self._tokenizer = AutoTokenizer.from_pretrained(settings.engine.model_path, local_files_only=True)
         self._random = random.Random(settings.engine.seed)
+        self._feedback = FeedbackTurns(settings.feedback, self._tokenizer, problems, self._random)
         self._engine: Engine | None = None
         self._counts: Counter[str] = Counter()
         self._generating = 0
         self._judging = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lag = LoopLag()
 
     async def check_prompts(self, held_out: list[Problem]) -> int:
-        """The length of the longest prompt. Raises UserError if it is over the limit, which the engine would refuse much later."""
+        """The length of the longest prompt. Raises UserError if it is over the limit, which the engine would refuse much later, or if the model's
+        chat template or `rollout.max_feedback_tokens` have no room for feedback where episodes have turns.
+        """
+        if self._settings.rules.max_turns > 1:
+            problem = next(iter(self._problems.values()))
+            self._feedback.ids(problem, None, no_code(problem.id, 1), None)
         lengths = {p.id: len(self._prompt(p)) for p in [*self._problems.values(), *held_out]}
         longest = max(lengths, key=lambda name: lengths[name])
-        limit = self._settings.engine.max_model_tokens - self._settings.sampling.max_tokens
+        limit = self._settings.max_prompt_tokens
         if lengths[longest] > limit:
             raise UserError(
                 f"problem {longest!r} has a prompt of {lengths[longest]} tokens: rollout.max_prompt_tokens={limit} is less"
@@ -100,6 +113,7 @@ class RolloutWorker:
 
     async def start(self) -> int:
         """Start the engine; returns its policy version. Raises EngineError or UserError if it does not start."""
+        self._lag.start()
         self._pool = ExecutorPool(self._executors, self._settings.executor, self._membership)
         self._engine = await start_engine(self._settings.engine)
         return self._engine.policy_version
@@ -165,7 +179,7 @@ class RolloutWorker:
 
     def _reference(self, problem: Problem, prompt: list[int]) -> Trajectory | None:
         """One of the problem's references, chosen at random among those that fit behind the prompt."""
-        room = self._settings.engine.max_model_tokens - len(prompt)
+        room = self._settings.max_prompt_tokens + self._settings.sampling.max_tokens - len(prompt)
         for program in self._random.sample(problem.references, len(problem.references)):
             text = reference_response(problem, tidy(program) if self._settings.tidy_references else program)
             ids = [*self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.eos_token_id]
@@ -180,40 +194,49 @@ class RolloutWorker:
         self, problem: Problem, prompt: list[int], sampling: SamplingSettings, role: str, index: int
     ) -> Trajectory | None:
         """One episode, or None where the executors failed us."""
-        episode = Episode(problem.id, prompt)
-        completion = await self._generate(episode.token_ids, sampling)
-        response = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-        start = episode.respond(
-            completion.token_ids, completion.log_probs, completion.policy_versions, response, completion.finish_reason
-        )
-        program = extract_program(response, problem.language)
-        verdict, findings = await asyncio.gather(
-            self._judge(
-                problem, program.text if program else None, self._settings.tests, index, self._needs.executed_lines
-            ),
-            self._lint(problem, program),
-        )
-        if verdict.outcome == Outcome.INFRASTRUCTURE:
+        player = self._player(sampling, index, self._needs.executed_lines)
+        episode = await play(problem, prompt, self._settings.rules, player, self._settings.tests)
+        if isinstance(episode, Verdict):
             self._counts["infrastructure"] += 1
             return None
-        score = self._reward.score(
-            TurnContext(
-                problem=problem,
-                verdict=verdict,
-                response=response,
-                token_ids=completion.token_ids,
-                token_offsets=token_offsets(self._tokenizer, completion.token_ids),
-                token_start=start,
-                program_start=program.start if program else None,
-                program_end=program.end if program else None,
-                truncated=completion.finish_reason == "length",
-                turn=0,
-                final=True,
-                findings=findings,
-            )
-        )
-        episode.score(verdict, score.reward, score.components, score.spans)
+        self._counts["episodes"] += 1
+        self._counts["context_full"] += episode.ending == "context"
+        for number in range(len(episode.turns)):
+            score = self._reward.score(await self._context(problem, episode, number))
+            episode.score(number, score.reward, score.components, score.spans)
         return episode.trajectory(role)
+
+    def _player(self, sampling: SamplingSettings, index: int, executed_lines: bool = False) -> Player:
+        async def judge(problem: Problem, program: str | None, tests: Tests) -> Verdict:
+            return await self._judge(problem, program, tests, index, executed_lines and tests != "public")
+
+        return Player(
+            generate=lambda token_ids: self._generate(token_ids, sampling),
+            decode=lambda token_ids: self._tokenizer.decode(token_ids, skip_special_tokens=True),
+            judge=judge,
+            feedback_ids=self._feedback.ids,
+        )
+
+    async def _context(self, problem: Problem, episode: Episode, number: int) -> TurnContext:
+        """What the reward is told of a turn of a finished episode."""
+        turn, token_ids = episode.turns[number], episode.token_ids
+        program = extract_program(turn.response, problem.language)
+        assert turn.verdict is not None, "a finished episode is judged"
+        response_ids = token_ids[turn.start : turn.end]
+        return TurnContext(
+            problem=problem,
+            verdict=turn.verdict,
+            response=turn.response,
+            token_ids=response_ids,
+            token_offsets=token_offsets(self._tokenizer, response_ids) if self._needs.token_offsets else [],
+            token_start=turn.start,
+            program_start=program.start if program else None,
+            program_end=program.end if program else None,
+            truncated=turn.finish_reason == "length",
+            turn=number,
+            final=number == len(episode.turns) - 1,
+            findings=await self._lint(problem, program),
+        )
 
     async def _generate(self, token_ids: list[int], sampling: SamplingSettings) -> Completion:
         self._generating += 1
@@ -228,7 +251,7 @@ class RolloutWorker:
         return await self._linter.check(program.text)
 
     async def _judge(
-        self, problem: Problem, program: str | None, tests: str, index: int, executed_lines: bool = False
+        self, problem: Problem, program: str | None, tests: Tests, index: int, executed_lines: bool
     ) -> Verdict:
         if program is None:
             return no_code(problem.id, len(_tests(problem, tests)), index)
@@ -237,7 +260,7 @@ class RolloutWorker:
         self._judging += 1
         try:
             return await self._pool.judge(
-                JudgeRequest(problem, program, tests=tests, index=index, executed_lines=executed_lines)  # type: ignore[arg-type]
+                JudgeRequest(problem, program, tests=tests, index=index, executed_lines=executed_lines)
             )
         finally:
             self._judging -= 1
@@ -247,11 +270,8 @@ class RolloutWorker:
         version = self.engine.policy_version
         prompts = {problem.id: self._prompt(problem) for problem in problems}
 
-        async def attempt(problem: Problem, index: int) -> tuple[str, Verdict]:
-            completion = await self._generate(prompts[problem.id], sampling)
-            response = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-            program = extract_program(response, problem.language)
-            return response, await self._judge(problem, program.text if program else None, "all", index)
+        async def attempt(problem: Problem, index: int) -> Episode | Verdict:
+            return await play(problem, prompts[problem.id], self._settings.rules, self._player(sampling, index))
 
         # Twice what the engine takes, so that it is full while others are judged.
         evaluation = await evaluate(problems, samples, attempt, version, 2 * self._settings.engine.max_sequences)
@@ -280,16 +300,20 @@ class RolloutWorker:
             **self.engine.gauges(),
             **(self._pool.gauges() if self._pool is not None else {}),
             "groups": float(self._counts["groups"]),
+            "episodes": float(self._counts["episodes"]),
+            "context_full": float(self._counts["context_full"]),
             "infrastructure": float(self._counts["infrastructure"]),
             **({"linter_failures": float(self._linter.failures)} if self._linter is not None else {}),
             "groups_under_way": float(len(self._tasks)),
             "generating": float(self._generating),
             "judging": float(self._judging),
+            "loop_lag_seconds": self._lag.worst(),
             "policy_version": float(self.engine.policy_version),
         }
 
     async def stop(self) -> None:
         """End the engine's processes; the actor is of no use afterwards."""
+        self._lag.stop()
         if self._linter is not None:
             self._linter.close()
         if self._pool is not None:
@@ -300,6 +324,6 @@ class RolloutWorker:
             self._engine = None
 
 
-def _tests(problem: Problem, which: str) -> list[Any]:
+def _tests(problem: Problem, which: Tests) -> list[Any]:
     chosen = {"public": problem.public_tests, "private": problem.private_tests}
     return chosen.get(which, [*problem.public_tests, *problem.private_tests])

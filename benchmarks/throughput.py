@@ -36,7 +36,7 @@ from actors.rollout import RolloutSettings, RolloutWorker  # noqa: E402
 from buffer.actor import create as create_buffer  # noqa: E402
 from buffer.settings import BufferSettings  # noqa: E402
 from cluster import machine  # noqa: E402
-from cluster.actors import connect  # noqa: E402
+from cluster.actors import connect, feedback_settings, rules  # noqa: E402
 from cluster.chosen_problems import chosen_problems  # noqa: E402
 from cluster.config import Config, load_config  # noqa: E402
 from cluster.model_source import resolve  # noqa: E402
@@ -170,7 +170,7 @@ def rollout_settings(config: Config) -> RolloutSettings:
         engine=EngineSettings(
             model_path=str(resolve(config.model.name, config.model.cache)),
             dtype=dtype,
-            max_model_tokens=rollout.max_prompt_tokens + rollout.max_response_tokens,
+            max_model_tokens=rollout.episode_tokens,
             max_sequences=engine.max_sequences,
             kv_cache_gib=engine.kv_cache_gib,
             gpu_memory_share=engine.gpu_memory_share,
@@ -184,6 +184,9 @@ def rollout_settings(config: Config) -> RolloutSettings:
         sampling=SamplingSettings(rollout.temperature, rollout.top_p, rollout.max_response_tokens),
         concurrent_groups=rollout.concurrent_groups,
         tests=rollout.tests,
+        rules=rules(config),
+        feedback=feedback_settings(config),
+        max_prompt_tokens=rollout.max_prompt_tokens,
         worked_examples=rollout.worked_examples,
         with_greedy=False,
         with_reference=False,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from executor.verdict import Verdict
 
 FORM: Literal[1] = 1
+Ending = Literal["turns", "public_tests", "context"]
 NOT_SAMPLED = -1  # the policy version of a prompt, feedback or reference token
 
 
@@ -50,7 +51,9 @@ class Turn(BaseModel):
     end: int = Field(ge=0, description="Position after its last token.")
     response: str = Field(description="The response as text, for people; the token ids are what counts.")
     finish_reason: Literal["stop", "length"] = Field(description="Whether the policy ended the response itself.")
-    verdict: Verdict | None = Field(default=None, description="The verdict on the program of this turn.")
+    verdict: Verdict | None = Field(
+        default=None, description="The verdict on the program of this turn: of public tests, for the last turn of all."
+    )
     reward: float = Field(default=0.0, description="Reward of the turn.")
     components: dict[str, float] = Field(default_factory=dict, description="The parts the reward is made of, by name.")
     spans: list[CreditSpan] = Field(
@@ -78,6 +81,10 @@ class Trajectory(BaseModel):
     )
     loss_mask: list[int] = Field(description="[tokens] 1 where the policy loss counts the token.")
     turns: list[Turn] = Field(default_factory=list, description="The turns in order; none for a reference.")
+    ending: Ending = Field(
+        default="turns",
+        description="Why there are no more turns: as many as there may be; the public tests passed; the context has no room for another.",
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> Trajectory:

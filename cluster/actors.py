@@ -17,6 +17,8 @@ import ray
 from ray.exceptions import RayError
 
 from actors.engine.protocol import EngineSettings, SamplingSettings
+from actors.episode import Rules
+from actors.feedback_turns import FeedbackSettings
 from actors.rollout import RolloutSettings, RolloutWorker
 from buffer.actor import create as create_buffer
 from buffer.settings import BufferSettings
@@ -27,7 +29,7 @@ from executor.problem import Problem
 from executor.settings import ExecutorSettings
 from executor.worker_owner import WorkerOwner
 from learner.host_memory import ENVIRONMENT as LEARNER_ENVIRONMENT
-from learner.losses.base import load as load_loss
+from learner.losses.base import make as make_loss
 from learner.worker import Learner, LearnerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,12 +85,28 @@ def buffer_settings(config: Config) -> BufferSettings:
     )
 
 
+def rules(config: Config) -> Rules:
+    """When an episode of a run ends."""
+    rollout = config.rollout
+    stops = feedback_settings(config).says_of_passing
+    return Rules(rollout.max_turns, rollout.episode_tokens, rollout.max_response_tokens, stop_on_public=stops)
+
+
+def feedback_settings(config: Config) -> FeedbackSettings:
+    """What the configuration means for feedback."""
+    rollout = config.rollout
+    return FeedbackSettings(rollout.feedback, rollout.feedback_templates, rollout.max_feedback_tokens)
+
+
 @dataclass
 class House:
     """Handles of every actor of a run."""
 
     config: Config
     model: Path
+    """What engines and learner start from: the newest checkpoint of a run that goes on."""
+    reference: Path
+    """What the run began from."""
     problems: list[Problem]
     run_folder: Path
     owner: WorkerOwner | None = None
@@ -152,14 +170,13 @@ class House:
         assert self.owner is not None
         self._started_rollouts += 1
         name = self.names[index] = f"rollout-{index}-{self._started_rollouts}"
-        loss = load_loss(config.algorithm.name)
-        algorithm = loss.Loss(loss.Settings.model_validate(config.algorithm.loss))
+        algorithm = make_loss(config.algorithm.name, config.algorithm.loss)
         settings = RolloutSettings(
             name=name,
             engine=EngineSettings(
                 model_path=str(self.model),
                 dtype=self._engine_dtype(),
-                max_model_tokens=config.rollout.max_prompt_tokens + config.rollout.max_response_tokens,
+                max_model_tokens=config.rollout.episode_tokens,
                 max_sequences=config.engine.max_sequences,
                 kv_cache_gib=config.engine.kv_cache_gib,
                 gpu_memory_share=config.engine.gpu_memory_share,
@@ -178,6 +195,9 @@ class House:
             ),
             concurrent_groups=config.rollout.concurrent_groups,
             tests=config.rollout.tests,
+            rules=rules(config),
+            feedback=feedback_settings(config),
+            max_prompt_tokens=config.rollout.max_prompt_tokens,
             worked_examples=config.rollout.worked_examples,
             with_greedy=algorithm.baseline_needs_greedy,
             with_reference=algorithm.supervised,
@@ -203,11 +223,14 @@ class House:
         config = self.config
         return LearnerSettings(
             model_path=str(self.model),
+            reference_path=str(self.reference),
             algorithm=config.algorithm.name,
             loss=config.algorithm.loss,
             temperature=config.rollout.temperature,
             learning_rate=config.learner.learning_rate,
             warmup_steps=config.learner.warmup_steps,
+            epochs=config.learner.epochs,
+            minibatches=config.learner.minibatches,
             weight_decay=config.learner.weight_decay,
             betas=(config.learner.beta1, config.learner.beta2),
             max_gradient_norm=config.learner.max_gradient_norm,

@@ -1,4 +1,4 @@
-"""Benchmarks as papers measure them: how RLTF samples each, and what its levels of difficulty are called; pure.
+"""Benchmarks as papers measure them: how RLTF and RLEF sample each, and what its levels of difficulty are called; pure.
 
 A problem says by the first part of its id (`apps/4000`) which benchmark it is from, so that a set keeps its settings when it is
 turned into Cupel's own form.
@@ -7,9 +7,10 @@ turned into Cupel's own form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.problem_sets.apps import DIFFICULTY as APPS_DIFFICULTY
+from actors.problem_sets.livecodebench import DIFFICULTY as LIVECODEBENCH_DIFFICULTY
 from executor.problem import Problem
 
 
@@ -29,9 +30,15 @@ class Benchmark:
 
 
 OTHER = Benchmark()
+# RLEF's settings where n of k are chosen from few responses, as in 1@3. For 10@100 it samples at temperature 1.
+_RLEF = Benchmark(temperature=0.2, top_p=0.95)
 BENCHMARKS = {
     "apps": Benchmark(temperature=0.6, top_p=0.95, difficulties=APPS_DIFFICULTY),
     "mbpp": Benchmark(temperature=1.2, top_p=0.95),
+    "code_contests": _RLEF,
+    "humanevalplus": _RLEF,
+    "mbppplus": _RLEF,
+    "livecodebench": replace(_RLEF, difficulties=LIVECODEBENCH_DIFFICULTY),
 }
 
 

@@ -14,9 +14,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from actors.rewards.base import load as load_reward
+from actors.rewards.base import takes_several_turns
 from executor.errors import UserError
 from executor.settings import ExecutorSettings
 from learner.losses.base import load as load_loss
+from learner.losses.base import make as make_loss
 
 
 class Section(BaseModel):
@@ -98,7 +100,29 @@ class RolloutSection(Section):
     samples_per_problem: int = Field(
         default=8, ge=0, le=1024, description="Episodes in a group; 0, where an algorithm learns from references alone."
     )
-    max_turns: Literal[1] = Field(default=1, description="Turns an episode may have; this version trains on one.")
+    max_turns: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Responses an episode may have; after each but the last come the public tests.",
+    )
+    feedback: Literal["tests", "random", "none"] = Field(
+        default="tests",
+        description="What follows a response: what the public tests say of it; what they would say of another problem's; nothing but that "
+        "another try is due, and no end when they pass. The last two are for comparison.",
+    )
+    feedback_templates: str | None = Field(
+        default=None,
+        description="YAML file whose entries replace the words that feedback is made of; null for Cupel's own.",
+    )
+    max_feedback_tokens: int = Field(
+        default=256, ge=32, description="Tokens that feedback is shortened to, the chat template's own included."
+    )
+    max_context_tokens: int | None = Field(
+        default=None,
+        ge=16,
+        description="Tokens of a whole episode: one that has no room for another response ends; null for as many as its parts may have.",
+    )
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
     max_prompt_tokens: int = Field(
@@ -121,6 +145,13 @@ class RolloutSection(Section):
     tests: Literal["all", "private", "public"] = Field(
         default="all", description="Tests that the training reward counts."
     )
+
+    @property
+    def episode_tokens(self) -> int:
+        """Tokens that an episode may have."""
+        parts = self.max_prompt_tokens + self.max_turns * self.max_response_tokens
+        parts += (self.max_turns - 1) * self.max_feedback_tokens
+        return parts if self.max_context_tokens is None else min(parts, self.max_context_tokens)
 
 
 class EngineSection(Section):
@@ -147,6 +178,10 @@ class LearnerSection(Section):
     """How the policy is changed."""
 
     groups_per_step: int = Field(default=6, ge=1, le=65536, description="Groups that make one learner step.")
+    epochs: int = Field(default=1, ge=1, le=64, description="Times that a step goes through its groups.")
+    minibatches: int = Field(
+        default=1, ge=1, le=65536, description="Updates that a step makes each time, each from a part of the groups."
+    )
     learning_rate: float = Field(default=2e-5, gt=0, lt=1, description="Learning rate of AdamW after the warm-up.")
     warmup_steps: int = Field(default=2, ge=0, description="Steps over which the learning rate rises linearly.")
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay.")
@@ -259,14 +294,29 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        needed = self.rollout.max_prompt_tokens + self.rollout.max_response_tokens
-        if self.learner.micro_batch_tokens < needed:
+        rollout = self.rollout
+        least = rollout.max_prompt_tokens + rollout.max_response_tokens
+        if rollout.episode_tokens < least:
             raise ValueError(
-                f"learner.micro_batch_tokens={self.learner.micro_batch_tokens} cannot hold one episode: "
-                f"rollout.max_prompt_tokens + rollout.max_response_tokens = {needed}"
+                f"rollout.max_context_tokens={rollout.max_context_tokens} cannot hold one response: "
+                f"rollout.max_prompt_tokens + rollout.max_response_tokens = {least}"
             )
-        loss = load_loss(self.algorithm.name)
-        if not (self.rollout.samples_per_problem or loss.Loss(loss.Settings(**self.algorithm.loss)).supervised):
+        if self.learner.micro_batch_tokens < rollout.episode_tokens:
+            raise ValueError(
+                f"learner.micro_batch_tokens={self.learner.micro_batch_tokens} cannot hold one episode: its prompt, "
+                f"{rollout.max_turns} responses and the feedback between may have {rollout.episode_tokens} tokens"
+            )
+        if rollout.max_turns > 1 and not takes_several_turns(self.algorithm.name):
+            raise ValueError(
+                f"rollout.max_turns={rollout.max_turns}: algorithm {self.algorithm.name} learns from single turns; "
+                "set 1, or algorithm.name=rlef"
+            )
+        if self.learner.minibatches > self.learner.groups_per_step:
+            raise ValueError(
+                f"learner.minibatches={self.learner.minibatches} are more than the groups of a step: "
+                f"learner.groups_per_step={self.learner.groups_per_step}"
+            )
+        if not (self.rollout.samples_per_problem or make_loss(self.algorithm.name, self.algorithm.loss).supervised):
             raise ValueError(
                 "rollout.samples_per_problem=0 leaves nothing to learn from: set 1 or more, or algorithm.name=sft"
             )

@@ -7,46 +7,40 @@ sample's tokens depend on its own seed, not on when it is drawn; a sample that o
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import platform
+import random
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors.concurrency import for_each
 from actors.engine.choose import start
-from actors.engine.protocol import Completion, EngineError, EngineSettings, SamplingSettings
-from actors.prompts import extract_program, prompt_ids
-from cluster import machine
+from actors.engine.protocol import EngineError, SamplingSettings
+from actors.feedback_turns import FeedbackSettings, FeedbackTurns
 from cluster.benchmark import benchmark_of
-from cluster.config import Config
-from cluster.evaluated_model import find_model, fingerprint
-from cluster.evaluation_results import incomplete, notes, summarise, table, tests_of
-from cluster.evaluation_samples import JudgedSample, Sampled, SampleFile, seed_of
-from cluster.placement import engine_threads
+from cluster.budget import Budget, with_own
+from cluster.evaluated_model import find_model
+from cluster.evaluation_episodes import Episodes
+from cluster.evaluation_plan import Plan
+from cluster.evaluation_results import incomplete, needed, notes, summarise, table, tests_of
+from cluster.evaluation_samples import SampleFile
+from cluster.evaluation_tallies import Sampled
+from cluster.evaluation_turns import needed as needed_by_budgets
+from cluster.evaluation_turns import not_asked_for, summarise_turns, tables
 from cluster.run_folder import write_atomically
-from executor.deadline import within
 from executor.errors import UserError
-from executor.judging import JudgeRequest
+from executor.feedback import Mode
 from executor.languages.base import refuse
 from executor.problem import Problem
 from executor.process_pool import ProcessPool, cores
 from executor.progress import progress
-from executor.settings import ExecutorSettings
-from executor.verdict import Outcome, jsonable, no_code
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from executor.verdict import Verdict, no_code
 
 MAX_RESPONSE_TOKENS = 256  # for a model that no run of ours says a limit for
 _AHEAD = 4  # samples that wait for a judge or are with it, a core, beside those that the engine is at
-_PATIENCE_S = 600.0
-_TOKEN_S = 4.0  # the slowest that a token may come
 
 
 @dataclass(frozen=True)
@@ -60,63 +54,14 @@ class Asked:
     temperature: float | None = None
     top_p: float | None = None
     max_response_tokens: int | None = None
+    turns: int | None = None
+    feedback: Mode | None = None
+    max_context_tokens: int | None = None
+    budgets: list[Budget] = field(default_factory=list)
     seed: int | None = None
     out: Path | None = None
     fresh: bool = False
     missing_as_zero: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What samples are drawn from and how; how many is not of it, and may grow."""
-
-    folder: Path
-    """Of the model."""
-    config: Config
-    """Of the run that the model is from, or the defaults."""
-    problems: Sequence[Problem]
-    sampling: SamplingSettings
-    seed: int
-
-    @property
-    def executor(self) -> ExecutorSettings:
-        """The run's limits; the level of isolation is this machine's, which need not be the one it was trained on."""
-        limits = {"output_limit_bytes", "wall_factor", "wall_extra_s", "packages"}
-        return ExecutorSettings(**self.config.executor.model_dump(include=limits))
-
-    def made_with(self) -> dict[str, Any]:
-        """All that samples and their verdicts depend on, as far as it can be set."""
-        hashed = hashlib.sha256()
-        for problem in self.problems:
-            hashed.update(json.dumps(problem.model_dump()).encode())
-        return {
-            "form": 1,
-            "Python": platform.python_version(),
-            "model": fingerprint(self.folder),
-            "problems": hashed.hexdigest(),
-            "temperature": self.sampling.temperature,
-            "top_p": self.sampling.top_p,
-            "max_response_tokens": self.sampling.max_tokens,
-            "seed": self.seed,
-            "worked_examples": self.config.rollout.worked_examples,
-            "executor": self.executor.model_dump(exclude={"slots", "retries", "scratch_dir"}),
-        }
-
-    def engine(self, longest_prompt: int) -> EngineSettings:
-        """Settings of an engine for prompts of so many tokens at most."""
-        engine = self.config.engine
-        dtype = ("bfloat16" if machine.has_gpu() else "float32") if engine.dtype == "auto" else engine.dtype
-        return EngineSettings(
-            model_path=str(self.folder),
-            dtype=dtype,
-            max_model_tokens=longest_prompt + self.sampling.max_tokens,
-            max_sequences=engine.max_sequences,
-            kv_cache_gib=engine.kv_cache_gib,
-            gpu_memory_share=0.9,
-            threads=engine_threads(engine.threads),
-            seed=self.config.run.seed,
-            backend=engine.backend,
-        )
 
 
 def evaluate_command(asked: Asked, problems: list[Problem]) -> dict[str, Any]:
@@ -134,17 +79,28 @@ def evaluate_command(asked: Asked, problems: list[Problem]) -> dict[str, Any]:
         top_p=benchmark.top_p if asked.top_p is None else asked.top_p,
         max_tokens=asked.max_response_tokens or own_limit,
     )
-    plan = Plan(folder, config, problems, sampling, config.run.seed if asked.seed is None else asked.seed)
-    sampled = Sampled([problem.id for problem in problems], asked.samples)
+    rollout = config.rollout
+    turns = asked.turns or rollout.max_turns
+    budgets = with_own(asked.budgets, turns, asked.samples)
+    plan = Plan(
+        folder=folder,
+        config=config,
+        problems=problems,
+        sampling=sampling,
+        seed=config.run.seed if asked.seed is None else asked.seed,
+        turns=turns,
+        feedback=FeedbackSettings(
+            asked.feedback or rollout.feedback, rollout.feedback_templates, rollout.max_feedback_tokens
+        ),
+        max_context_tokens=asked.max_context_tokens or rollout.max_context_tokens,
+    )
+    sampled = Sampled([problem.id for problem in problems], asked.samples, turns)
     with ExitStack() as stack:
         file = None
         if asked.out is not None:
             path = asked.out.with_suffix(".samples.jsonl")
             file = stack.enter_context(SampleFile(path, plan.made_with(), sampled, asked.fresh))
-        _say(
-            f"{len(problems)} problems x {asked.samples} samples of at most {sampling.max_tokens} tokens "
-            f"at temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, with {folder}"
-        )
+        _say(f"{len(problems)} problems x {_settings(asked, plan)}, with {folder}")
         if file and sampled.count:
             _say(f"{sampled.count} samples are there already, in {file.path}")
         reasons: dict[str, str] = {}
@@ -154,12 +110,22 @@ def evaluate_command(asked: Asked, problems: list[Problem]) -> dict[str, Any]:
             raise UserError(f"{error}\n{_kept(file, sampled)}") from None
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_kept(file, sampled)) from None
-    return _tell(asked, plan, sampled, reasons)
+    return _tell(asked, plan, budgets, sampled, reasons)
 
 
 def _say(line: str) -> None:
     """For whoever watches; standard output holds the results only."""
     print(line, file=sys.stderr, flush=True)
+
+
+def _settings(asked: Asked, plan: Plan) -> str:
+    """How samples are drawn, in words."""
+    turns = f"{plan.turns} turns with feedback={plan.feedback.mode}, each " if plan.turns > 1 else ""
+    sampling = plan.sampling
+    return (
+        f"{asked.samples} samples of {turns}at most {sampling.max_tokens} tokens at temperature {sampling.temperature:g}, "
+        f"top-p {sampling.top_p:g}"
+    )
 
 
 def _kept(file: SampleFile | None, sampled: Sampled) -> str:
@@ -168,14 +134,19 @@ def _kept(file: SampleFile | None, sampled: Sampled) -> str:
     return f"samples kept in {file.path}: {sampled.count}; the same command goes on after them"
 
 
-def _tell(asked: Asked, plan: Plan, sampled: Sampled, reasons: dict[str, str]) -> dict[str, Any]:
+def _tell(asked: Asked, plan: Plan, budgets: list[Budget], sampled: Sampled, reasons: dict[str, str]) -> dict[str, Any]:
     """Print the results, and write them where that is asked for."""
     problems, sampling, tallies = plan.problems, plan.sampling, sampled.tallies
     if not sampled.count:
         raise UserError(f"no sample could be judged: {next(iter(reasons.values()), 'unknown')}")
-    rows = summarise(problems, tallies, asked.ks, benchmark_of(problems).name, asked.missing_as_zero)
-    lacking = incomplete(tallies, asked.ks, asked.samples, reasons)
-    told = "\n".join([table(rows), *[f"\n{note}" for note in notes(lacking, asked.ks, asked.missing_as_zero)]])
+    name = benchmark_of(problems).name
+    rows = summarise(problems, tallies, asked.ks, name, asked.missing_as_zero)
+    by_turn = summarise_turns(problems, tallies, budgets, plan.turns, asked.samples, name, asked.missing_as_zero)
+    rates = needed(asked.ks) | needed_by_budgets(budgets, plan.turns, asked.samples)
+    lacking = incomplete(tallies, rates, asked.samples, reasons)
+    remarks = [*notes(lacking, rates, asked.missing_as_zero), *not_asked_for(budgets, plan.turns, asked.samples)]
+    told = "\n\n".join([table(rows), *tables(by_turn), *remarks])
+    values = [row.as_json() | turns.as_json() for row, turns in zip(rows, by_turn, strict=True)]
     result: dict[str, Any] = {
         "model": str(plan.folder),
         "problem_set": asked.problem_set,
@@ -183,20 +154,21 @@ def _tell(asked: Asked, plan: Plan, sampled: Sampled, reasons: dict[str, str]) -
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_response_tokens": sampling.max_tokens,
+        "max_turns": plan.turns,
+        "feedback": plan.feedback.mode if plan.turns > 1 else None,
+        "max_feedback_tokens": plan.feedback.max_tokens if plan.turns > 1 else None,
+        "max_context_tokens": plan.max_context_tokens,
         "seed": plan.seed,
         "missing_as_zero": asked.missing_as_zero,
-        **rows[0].as_json(),
-        "by_difficulty": {row.name: row.as_json() for row in rows[1:]},
+        **values[0],
+        "by_difficulty": {row.name: value for row, value in zip(rows[1:], values[1:], strict=True)},
         "not_all_judged": lacking,
         "outcomes": {outcome.value: number for outcome, number in sorted(sampled.outcomes.items())},
         "by_problem": {problem.id: {**asdict(tallies[problem.id]), "tests": tests_of(problem)} for problem in problems},
     }
     print(f"rates in percent, with 95 % intervals\n\n{told}")
     if asked.out is not None:
-        settings = (
-            f"{asked.samples} samples a problem, temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, "
-            f"at most {sampling.max_tokens} tokens, seed {plan.seed}. Rates in percent, with 95 % intervals."
-        )
+        settings = f"{_settings(asked, plan)}, seed {plan.seed}. Rates in percent, with 95 % intervals."
         write_atomically(
             asked.out.with_suffix(".md"), f"# {asked.model} on {asked.problem_set}\n\n{settings}\n\n{told}\n"
         )
@@ -217,77 +189,34 @@ async def _sample(plan: Plan, sampled: Sampled, file: SampleFile | None, reasons
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(plan.folder, local_files_only=True)
-    prompts = fitting_prompts(plan, tokenizer, reasons)
+    prompts = plan.fitting_prompts(tokenizer, reasons)
     todo = sum(problem_id in prompts for problem_id, _ in sampled.missing())
     if not todo:
         return
     problems = {problem.id: problem for problem in plan.problems}
-    patience = _PATIENCE_S + _TOKEN_S * plan.sampling.max_tokens
-
-    async def response(problem: Problem, seed: int) -> Completion:
-        try:
-            return await within(
-                engine.generate(prompts[problem.id], replace(plan.sampling, seed=seed)), seconds=patience
-            )
-        except TimeoutError:
-            raise EngineError(f"the engine gave no response to {problem.id} within {patience:.0f} s") from None
-
-    async def verdict(problem: Problem, program: str | None, index: int) -> dict[str, Any]:
-        if program is None:
-            return jsonable(no_code(problem.id, tests_of(problem), index))
-        judged = pool.submit(JudgeRequest(problem=problem, program=program, index=index))
-        return json.loads((await asyncio.wrap_future(judged)).line)  # every wait in there has a deadline
+    feedback = FeedbackTurns(plan.feedback, tokenizer, plan.problems, random.Random(plan.seed))
+    if plan.turns > 1 and (first := next((problem for problem in plan.problems if problem.public_tests), None)):
+        # A chat template that takes no second question is told before an engine starts.
+        feedback.ids(first, None, no_code(first.id, len(first.public_tests)), None)
+    rules = plan.rules(max(map(len, prompts.values())))
 
     async def one(wanted: tuple[str, int]) -> None:
         problem, index = problems[wanted[0]], wanted[1]
-        seed = seed_of(plan.seed, problem.id, index)
-        completion = await response(problem, seed)
-        text = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-        program = extract_program(text, problem.language)
-        found = await verdict(problem, program.text if program else None, index)
-        tests = found.pop("tests")
-        outcome = Outcome(found["outcome"])
-        if outcome is Outcome.INFRASTRUCTURE:
-            reasons[problem.id] = next((test["message"] for test in tests if test["message"]), "unknown")
+        sample = await episodes.sample(problem, prompts[problem.id], index)
+        if isinstance(sample, Verdict):
+            reasons[problem.id] = next((test.message for test in sample.tests if test.message), "unknown")
             return
         if file is not None:
-            file.add(
-                JudgedSample(
-                    problem_id=problem.id,
-                    index=index,
-                    seed=seed,
-                    response=text,
-                    program=program.text if program else "",
-                    tokens=len(completion.token_ids),
-                    finish_reason=completion.finish_reason,
-                    verdict=found,
-                )
-            )
-        sampled.add(problem.id, index, outcome, found["passed"])
+            file.add(sample)
+        sampled.add(sample)
         show(sampled.count, sampled.outcomes)
 
     with ProcessPool(plan.executor, cores()) as pool:
-        engine = await start(plan.engine(max(map(len, prompts.values()))))
+        engine = await start(plan.engine(rules))
         try:
+            episodes = Episodes(plan, rules, tokenizer, feedback, engine, pool)
             with progress(sampled.count + todo, sampled.count) as show:
                 wanted = (sample for sample in sampled.missing() if sample[0] in prompts)
                 await for_each(wanted, plan.config.engine.max_sequences + _AHEAD * cores(), one)
         finally:
             await engine.shutdown()
-
-
-def fitting_prompts(plan: Plan, tokenizer: PreTrainedTokenizerBase, reasons: dict[str, str]) -> dict[str, list[int]]:
-    """Token ids by problem, without those that leave the model no room for a response; these get a reason."""
-    from transformers import AutoConfig
-
-    model = AutoConfig.from_pretrained(plan.folder, local_files_only=True)
-    room = None if model.is_encoder_decoder else getattr(model.get_text_config(), "max_position_embeddings", None)
-    prompts = {}
-    for problem in plan.problems:
-        ids = prompt_ids(tokenizer, problem, plan.config.rollout.worked_examples)
-        if room is not None and len(ids) + plan.sampling.max_tokens > room:
-            both = f"{len(ids)} tokens of prompt and {plan.sampling.max_tokens} of response"
-            reasons[problem.id] = f"{both} are more than the model's {room}"
-        else:
-            prompts[problem.id] = ids
-    return prompts

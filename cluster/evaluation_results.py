@@ -1,17 +1,17 @@
 """What an evaluation found, in numbers and as a table; pure.
 
-Strict accuracy is the share of samples that pass all tests, which is pass@1; the test-case average is the share of tests passed. Both are
+A sample is an episode, and it passes if its last program does. Strict accuracy is the share of samples that pass all tests, which is pass@1; the test-case average is the share of tests passed. Both are
 means over problems, as is pass@k. Invariants: a problem with fewer than k judged samples says nothing of pass@k; it is left out,
 or counts as 0 where that is asked for (as RLTF's evaluator does), and it is always named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.evaluation_samples import Tally
+from cluster.evaluation_tallies import Tally
 from cluster.statistics import Interval, pass_at_k, rate_interval
 from executor.problem import Problem
 
@@ -51,11 +51,17 @@ def summarise(
 ) -> list[Row]:
     """A row for all problems, then one a difficulty, the easiest first; `name` says what a difficulty is called. pass@1 is always there."""
     ks = sorted({1, *ks})
-    rows = [_row(ALL, problems, tallies, ks, missing_as_zero)]
-    for difficulty in sorted({problem.difficulty for problem in problems if problem.difficulty is not None}):
-        some = [problem for problem in problems if problem.difficulty == difficulty]
-        rows.append(_row(name(difficulty), some, tallies, ks, missing_as_zero))
-    return rows
+    return [_row(name, some, tallies, ks, missing_as_zero) for name, some in groups(problems, name)]
+
+
+def groups(problems: Sequence[Problem], name: Callable[[int], str]) -> list[tuple[str, list[Problem]]]:
+    """All problems, then those of each difficulty, the easiest first, under their names."""
+    difficulties = sorted({problem.difficulty for problem in problems if problem.difficulty is not None})
+    by_difficulty = [
+        (name(difficulty), [problem for problem in problems if problem.difficulty == difficulty])
+        for difficulty in difficulties
+    ]
+    return [(ALL, list(problems)), *by_difficulty]
 
 
 def _row(
@@ -78,13 +84,13 @@ def tests_of(problem: Problem) -> int:
 
 
 def incomplete(
-    tallies: Mapping[str, Tally], ks: Sequence[int], samples: int, reasons: Mapping[str, str]
+    tallies: Mapping[str, Tally], needed: Mapping[str, int], samples: int, reasons: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Problems with samples that could not be judged: how many were, for which k that is too few, and why."""
+    """Problems with samples that could not be judged: how many were, for which rates (by the samples that each needs) that is too few, and why."""
     return {
         problem_id: {
             "judged_samples": tally.samples,
-            "too_few_for_k": [k for k in sorted({1, *ks}) if tally.samples < k],
+            "too_few_for": [rate for rate, number in needed.items() if tally.samples < number],
             "reason": reasons.get(problem_id, "unknown"),
         }
         for problem_id, tally in tallies.items()
@@ -92,19 +98,24 @@ def incomplete(
     }
 
 
-def notes(lacking: Mapping[str, dict[str, Any]], ks: Sequence[int], missing_as_zero: bool) -> list[str]:
-    """Lines on the problems that say nothing of pass@k, one for all k that lack the same."""
+def notes(lacking: Mapping[str, dict[str, Any]], rates: Iterable[str], missing_as_zero: bool) -> list[str]:
+    """Lines on the problems that say nothing of a rate, one for all rates that lack the same."""
     fate = "count as 0" if missing_as_zero else "are left out (--missing-as-zero counts them as 0)"
-    lacking_by_k: dict[tuple[str, ...], list[str]] = {}
-    for k in sorted({1, *ks}):
-        names = tuple(problem_id for problem_id, lack in lacking.items() if k in lack["too_few_for_k"])
-        lacking_by_k.setdefault(names, []).append(f"pass@{k}")
+    lacking_by_rate: dict[tuple[str, ...], list[str]] = {}
+    for rate in rates:
+        names = tuple(problem_id for problem_id, lack in lacking.items() if rate in lack["too_few_for"])
+        lacking_by_rate.setdefault(names, []).append(rate)
     return [
         f"{', '.join(rates)}: problems with too few judged samples {fate}: {', '.join(names[:_SHOWN])}"
         + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        for names, rates in lacking_by_k.items()
+        for names, rates in lacking_by_rate.items()
         if names
     ]
+
+
+def needed(ks: Sequence[int]) -> dict[str, int]:
+    """Judged samples that a problem must have to say something of each pass@k."""
+    return {f"pass@{k}": k for k in sorted({1, *ks})}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -114,15 +125,21 @@ def table(rows: Sequence[Row]) -> str:
     cells = [head]
     for row in rows:
         number = str(row.problems) if row.judged == row.problems else f"{row.judged} of {row.problems}"
-        rates = [_percent(row.pass_at_k[k]) for k in ks]
-        cells.append([row.name, number, *rates, _percent(row.test_case_average)])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+        rates = [percent(row.pass_at_k[k]) for k in ks]
+        cells.append([row.name, number, *rates, percent(row.test_case_average)])
+    return markdown(cells)
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """A table with aligned columns; the first line is its head."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
     lines.insert(1, " | ".join("-" * width for width in widths))
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _percent(interval: Interval | None) -> str:
+def percent(interval: Interval | None) -> str:
+    """A rate with its interval."""
     if interval is None:
         return "-"
     return f"{100 * interval.mean:.2f} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"

@@ -3,97 +3,23 @@ to be gone on with.
 
 Beside it lies what it was made with. Invariants: a line is written whole, a line that was cut off is taken away; no sample
 (problem, index) is there twice; a sample that our own machinery failed to judge is not there, so the next call tries it
-again; samples made with other settings are never mixed; one process at a time writes; memory grows by a byte a sample.
+again; samples made with other settings are never mixed; one process at a time writes.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.evaluation_tallies import JudgedSample, Sampled
 from cluster.run_folder import read_json, write_atomically
 from executor.errors import UserError
-from executor.verdict import Outcome
 from executor.verdict_file import write_whole
 
 FRESH = "--fresh starts anew, another --out keeps both"
-_SEED_BYTES = 6  # fits every engine's seed, and a number in JSON
-
-
-def seed_of(seed: int, problem_id: str, index: int) -> int:
-    """The seed of one sample, which does not depend on when it is drawn: an evaluation that is gone on with repeats none."""
-    digest = hashlib.sha256(json.dumps([seed, problem_id, index]).encode()).digest()
-    return int.from_bytes(digest[:_SEED_BYTES], "big")
-
-
-@dataclass(frozen=True)
-class JudgedSample:
-    """A line of the file; `cupel judge` reads it as a sample."""
-
-    problem_id: str
-    index: int
-    """Its place among the samples of the problem, from 0."""
-    seed: int
-    """What the engine drew its tokens with."""
-    response: str
-    program: str
-    """Found in the response; empty if there is none."""
-    tokens: int
-    """Of the response, its end included."""
-    finish_reason: str
-    """`stop`, or `length` if it was cut off."""
-    verdict: dict[str, Any]
-    """As in a file of verdicts, without the single tests."""
-
-
-@dataclass
-class Tally:
-    """What became of a problem's samples."""
-
-    samples: int = 0
-    passed: int = 0
-    tests_passed: int = 0
-
-
-class Sampled:
-    """Which samples there are of those that are wanted, and what became of them; pure."""
-
-    def __init__(self, problem_ids: Sequence[str], samples: int) -> None:
-        self.samples = samples
-        self.tallies = {problem_id: Tally() for problem_id in problem_ids}
-        self.outcomes: Counter[Outcome] = Counter()
-        self._there = {problem_id: bytearray(samples) for problem_id in problem_ids}
-
-    def add(self, problem_id: str, index: int, outcome: Outcome, tests_passed: int) -> None:
-        """Count a sample, once however often it comes; one beyond those wanted does not count."""
-        there = self._there[problem_id]
-        if not 0 <= index < self.samples or there[index]:
-            return
-        there[index] = 1
-        tally = self.tallies[problem_id]
-        tally.samples += 1
-        tally.passed += outcome is Outcome.PASS
-        tally.tests_passed += tests_passed
-        self.outcomes[outcome] += 1
-
-    def missing(self) -> Iterator[tuple[str, int]]:
-        """Samples that are not there, problem by problem; those that come to be there meanwhile are left out."""
-        for problem_id, there in self._there.items():
-            for index in range(self.samples):
-                if not there[index]:
-                    yield problem_id, index
-
-    @property
-    def count(self) -> int:
-        """Samples that are there."""
-        return self.outcomes.total()
 
 
 class SampleFile:
@@ -141,10 +67,8 @@ class SampleFile:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    row = json.loads(line)
-                    verdict = row["verdict"]
-                    sampled.add(row["problem_id"], row["index"], Outcome(verdict["outcome"]), verdict["passed"])
-                except (ValueError, KeyError, TypeError):
+                    sampled.add(JudgedSample.model_validate(json.loads(line)))
+                except (ValueError, KeyError):
                     raise UserError(f"{self.path}:{number}: not a sample of this evaluation; {FRESH}") from None
                 size += len(line)
         return size
@@ -152,7 +76,7 @@ class SampleFile:
     def add(self, sample: JudgedSample) -> None:
         """Write a sample. Raises UserError where that fails."""
         try:
-            write_whole(self._file, json.dumps(asdict(sample)).encode() + b"\n")
+            write_whole(self._file, json.dumps(sample.model_dump(mode="json")).encode() + b"\n")
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}; what is judged is kept: call again to go on") from None
 

@@ -13,10 +13,13 @@ from safetensors import safe_open
 from cluster.config import Config
 from cluster.tools import check as check_tools
 from executor.errors import UserError
+from learner.losses.base import make as make_loss
 
 GIB = 1 << 30
 BYTES_PER_PARAMETER = 16  # float32 weights, gradients and AdamW's two moments
 LEARNER_BASE_GIB = 1.5  # libraries, and holes in its heap
+REFERENCE_BYTES_PER_PARAMETER = 4  # at most: as published, float32 while it scores
+REFERENCE_COPIES = 2  # at rest, and visiting
 ENGINE_BYTES_PER_PARAMETER = 4  # float32 on a CPU
 ENGINE_BASE_GIB = 2.0  # vLLM's two processes on a CPU without weights and cache
 WEIGHTS_IN_TRANSIT = 2  # copies in shared memory
@@ -34,7 +37,11 @@ def parameters_of(model: Path) -> int:
 
 def needed_gib(config: Config, parameters: int) -> float:
     """Memory that a run on this machine's CPU takes, roughly."""
-    learner = LEARNER_BASE_GIB + parameters * BYTES_PER_PARAMETER / GIB + config.learner.micro_batch_tokens / 1024
+    loss = make_loss(config.algorithm.name, config.algorithm.loss)
+    trained = parameters * (2 if loss.critic is not None and loss.critic.network == "own" else 1)
+    learner = LEARNER_BASE_GIB + trained * BYTES_PER_PARAMETER / GIB + config.learner.micro_batch_tokens / 1024
+    if loss.reference_policy:
+        learner += REFERENCE_COPIES * parameters * REFERENCE_BYTES_PER_PARAMETER / GIB
     weights = parameters * ENGINE_BYTES_PER_PARAMETER / GIB
     engine = ENGINE_BASE_GIB + weights + config.engine.kv_cache_gib
     ray = RAY_BASE_GIB + config.ray.object_store_mib / 1024

@@ -47,6 +47,7 @@ class Rates:
         clients, workers = total(rollouts), total(executors)
         counts = {
             "tokens": clients["generated_tokens"],
+            **{name: clients[name] for name in ("prompt_tokens", "cached_prompt_tokens")},
             "executions": workers["executions"],
             **{f"executions_{outcome.value}": workers[f"outcome_{outcome.value}"] for outcome in JUDGED},
             **{name: value for name, value in clients.items() if name.startswith("executor_latency")},
@@ -61,6 +62,8 @@ class Rates:
         )
         metrics = {
             "tokens_per_second": since["tokens"] / elapsed,
+            "cached_prompt_share": since["cached_prompt_tokens"] / max(1.0, since["prompt_tokens"]),
+            "rollout_loop_lag_seconds": max((a.get("loop_lag_seconds", 0.0) for a in rollouts), default=0.0),
             "executions_per_second": since["executions"] / elapsed,
             **{f"executions_per_second_{o.value}": since[f"executions_{o.value}"] / elapsed for o in JUDGED},
             "executor_queue": clients["executor_queue"],

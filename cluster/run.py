@@ -18,7 +18,6 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from actors.engine.choose import choose as choose_engine
 from actors.engine.protocol import SamplingSettings
 from actors.evaluation import Evaluation
 from cluster import machine
@@ -28,6 +27,7 @@ from cluster.config import Config, dump_config
 from cluster.dashboards.terminal import View
 from cluster.held_out import summarise
 from cluster.metrics import MetricsWriter
+from cluster.model_fit import check as check_model
 from cluster.model_source import resolve as resolve_model
 from cluster.probe import ProbeResult, compare
 from cluster.rates import Rates, gauges
@@ -53,7 +53,7 @@ def train(config: Config, resume: Path | None = None) -> int:
     problems, held_out = chosen_problems(config)
     model = resolve_model(config.model.name, config.model.cache)
     problems, held_out = with_fitting_prompts(config, model, problems, held_out)
-    choose_engine(model, config.engine.backend)  # one that cannot be is told here, not by an actor minutes later
+    check_model(config, model)  # what cannot be is told here, not by an actor minutes later
     machine.check(config, model)
     folder = RunFolder.open(resume) if resume else RunFolder.create(config.run.directory, config.run.name)
     with folder.locked():
@@ -92,7 +92,7 @@ class Controller:
         self._before: Evaluation | None = None
         self._started = time.monotonic()
         self._waiting = Waiting(self._beat)
-        self._house = House(config, self._checkpoint or model, problems, folder.path)
+        self._house = House(config, self._checkpoint or model, model, problems, folder.path)
         self._rollouts = RolloutActors(self._house, self._say)
         self._rates = Rates(self._house)
         self._metrics = MetricsWriter(folder.path, resume_step=self._step if resumed else None)

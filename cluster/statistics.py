@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -42,6 +43,31 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / n for n in range(samples - passed + 1, samples + 1))
 
 
+@lru_cache(maxsize=1 << 16)  # many problems have the same counts
+def n_at_k(rollouts: int, public: int, right: int, n: int, drawn: int) -> float:
+    """Chance that one of `n` programs is right, handed in from `drawn` of the `rollouts` of a problem, of which `public` pass the public tests and
+    `right` of these all tests (Li et al. 2022; exact, as all draws are averaged over).
+
+    Rollouts are drawn without replacement; of those that pass the public tests `n` are picked at random, or all if they are fewer.
+    `drawn` is what the budget of k responses pays for: k // turn limit. Raises ValueError if so many cannot be drawn.
+    """
+    if not 0 <= right <= public <= rollouts:
+        raise ValueError(f"{right} right ones of {public} that pass the public tests, of {rollouts} rollouts")
+    if n < 1 or not 1 <= drawn <= rollouts:
+        raise ValueError(f"{n} of {drawn} rollouts cannot be handed in where there are {rollouts}")
+    one_is_right = [0.0, *(pass_at_k(public, right, picked) for picked in range(1, min(n, drawn, public) + 1))]
+    ways = math.comb(rollouts, drawn)
+    return min(
+        1.0,
+        math.fsum(
+            # Whole numbers of any size, so that the quotient is as exact as a float can be.
+            (math.comb(public, passing) * math.comb(rollouts - public, drawn - passing) / ways)
+            * one_is_right[min(n, passing)]
+            for passing in range(max(0, drawn - (rollouts - public)), min(public, drawn) + 1)
+        ),
+    )
+
+
 def padded(values: Sequence[float], problems: int | None = None) -> list[float]:
     """One value a problem, `values`, and a 0 for each of the `problems` that has none: RLTF's rule for missing problems.
 
@@ -54,35 +80,55 @@ def padded(values: Sequence[float], problems: int | None = None) -> list[float]:
 
 
 def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Mean of one value a problem, `values` [problems], with a 95 % percentile bootstrap interval over problems.
+    """Mean of one value a problem, `values` [problems], with a 95 % interval as in `ratio_interval`."""
+    return ratio_interval(values, None, seed, resamples)
 
-    Deviations are widened by sqrt(n / (n - 1)), since n resampled values vary by (n - 1) / n of what n fresh ones
-    would. Raises ValueError for no values. One value says nothing of its own spread: the interval is then unbounded.
+
+def ratio_interval(
+    parts: Sequence[float], wholes: Sequence[float] | None, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """Sum of `parts` [problems] over that of `wholes` [problems] (None: 1 each), with a 95 % percentile bootstrap interval over problems.
+
+    A problem whose whole is 0 says nothing and is left out. Deviations are widened by sqrt(n / (n - 1)), since n
+    resampled values vary by (n - 1) / n of what n fresh ones would. Raises ValueError for no values. One value says
+    nothing of its own spread: the interval is then unbounded.
     """
-    data = np.asarray(values, dtype=np.float64)
-    if data.size == 0:
+    data = np.asarray([parts] if wholes is None else [parts, wholes], dtype=np.float64)
+    if wholes is not None:
+        data = data[:, data[1] > 0]
+    number = data.shape[1]
+    if number == 0:
         raise ValueError("no problems to take a mean over")
-    mean = float(data.mean())
-    if data.size == 1:
+
+    def ratios(chosen: np.ndarray) -> np.ndarray:
+        means = chosen.mean(axis=-1)  # [1 or 2, resamples]
+        return means[0] if wholes is None else means[0] / means[1]
+
+    mean = float(ratios(data))
+    if number == 1:
         return Interval(mean, -math.inf, math.inf)
     random = np.random.default_rng(seed)
     rows = max(1, _AT_A_TIME // data.size)
-    means = np.concatenate(
+    resampled = np.concatenate(
         [
-            data[random.integers(0, data.size, size=(min(rows, resamples - start), data.size))].mean(axis=1)
+            ratios(data[:, random.integers(0, number, size=(min(rows, resamples - start), number))])
             for start in range(0, resamples, rows)
         ]
     )
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, (tail, 1 - tail))
-    widen = math.sqrt(data.size / (data.size - 1))
+    low, high = np.quantile(resampled, (tail, 1 - tail))
+    widen = math.sqrt(number / (number - 1))
     return Interval(mean, mean + (float(low) - mean) * widen, mean + (float(high) - mean) * widen)
 
 
 def rate_interval(values: Sequence[float], problems: int | None = None, seed: int = 0) -> Interval:
     """Mean of one rate a problem with its 95 % interval, within [0, 1]; `problems` as in `padded`."""
-    interval = mean_interval(padded(values, problems), seed)
-    return Interval(interval.mean, max(0.0, interval.low), min(1.0, interval.high))
+    return within(mean_interval(padded(values, problems), seed), 0.0, 1.0)
+
+
+def within(interval: Interval, least: float, most: float) -> Interval:
+    """The interval without what cannot be."""
+    return Interval(interval.mean, max(least, interval.low), min(most, interval.high))
 
 
 def paired_difference(
@@ -100,8 +146,9 @@ def paired_difference(
         raise ValueError(f"{len(before)} problems before and {len(after)} after")
     if any(samples < 1 for _, samples in [*before, *after]):
         raise ValueError("a problem has no samples")
-    interval = mean_interval([p1 / n1 - p0 / n0 for (p0, n0), (p1, n1) in zip(before, after, strict=True)], seed)
-    return interval.mean, max(-1.0, interval.low), min(1.0, interval.high)
+    differences = [p1 / n1 - p0 / n0 for (p0, n0), (p1, n1) in zip(before, after, strict=True)]
+    interval = within(mean_interval(differences, seed), -1.0, 1.0)
+    return interval.mean, interval.low, interval.high
 
 
 def seeds_interval(rates: np.ndarray, less: np.ndarray | None = None, seed: int = 0) -> Interval:

@@ -18,8 +18,7 @@ from executor.errors import UserError
 from executor.languages.base import BrokenTest, Finding, OpenProgram, open_program, refuse
 from executor.languages.interpreter import find
 from executor.languages.packages import find as find_packages
-from executor.languages.python_findings import shown as written
-from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
+from executor.problem import Problem, Test
 from executor.sandbox.choosing import choose
 from executor.sandbox.level import Isolation, LevelName, at_least
 from executor.sandbox.process import SandboxLost
@@ -27,10 +26,10 @@ from executor.sandbox.running import Limits
 from executor.sandbox.scratch import Base
 from executor.sandbox.slot import Slot
 from executor.settings import ExecutorSettings
+from executor.showing import shorten, shown
 from executor.verdict import ErrorInfo, Outcome, TestResult, Verdict, aggregate, infrastructure
 
 Tests = Literal["public", "private", "all"]
-_SHOWN = 600
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,11 @@ def _result(finding: Finding, test: Test, public: bool) -> TestResult:
     )
     if public and finding.outcome is not Outcome.PASS:
         result.input, result.expected = shown(test)
+        if finding.assertion is not None:
+            result.assertion = shorten(finding.assertion.text)
+            result.expected = None if finding.assertion.expected is None else shorten(finding.assertion.expected)
         result.got = None if finding.got is None else shorten(finding.got)
+        result.error = finding.error
     return result
 
 
@@ -219,22 +222,3 @@ def _private(finding: Finding) -> str:
     if finding.outcome in (Outcome.ERROR, Outcome.FAILURE):
         return finding.message.partition(":")[0]
     return finding.message
-
-
-def shown(test: Test) -> tuple[str, str | None]:
-    """Input and expected answer of a test as a person reads them, shortened."""
-    if isinstance(test, StdioTest):
-        return shorten(test.input), shorten(test.output)
-    if isinstance(test, FunctionTest):
-        arguments = [written(a) for a in test.args] + [f"{name}={written(a)}" for name, a in test.kwargs.items()]
-        return shorten(", ".join(arguments)), shorten(written(test.expected))
-    assert isinstance(test, CodeTest)
-    return shorten(test.code), None
-
-
-def shorten(text: str) -> str:
-    """At most a few hundred characters, the middle left out."""
-    if len(text) <= _SHOWN:
-        return text
-    half = _SHOWN // 2
-    return f"{text[:half]} ... [{len(text) - 2 * half} characters] ... {text[-half:]}"

@@ -41,6 +41,16 @@ PRECEDENCE: tuple[Outcome, ...] = (
 )
 
 
+class Frame(BaseModel):
+    """A place on the stack of an exception, in the program's own source. Advisory, as all that a program says of itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    line: int = Field(ge=1, description="1-based line of the source.")
+    function: str = Field(max_length=100, description="Name of the function, `<module>` for none, `?` for no name.")
+    left_out: int = Field(default=0, ge=0, description="Frames of the program before this one that are not told.")
+
+
 class ErrorInfo(BaseModel):
     """Where and how a program went wrong. Advisory unless `trusted`: a program can lie about its own exceptions."""
 
@@ -52,6 +62,9 @@ class ErrorInfo(BaseModel):
         default=None, ge=1, description="1-based line of the deepest frame in the program's own source."
     )
     column: int | None = Field(default=None, ge=1, description="1-based column in that line, where it is known.")
+    frames: list[Frame] = Field(
+        default_factory=list, description="Stack in the program's own source, innermost last, its middle left out."
+    )
     trusted: bool = Field(
         default=False, description="True if no user code had run when it was found (a compile error)."
     )
@@ -72,6 +85,10 @@ class TestResult(BaseModel):
         default=None, description="Shortened expected value of a public test that did not pass."
     )
     got: str | None = Field(default=None, description="Shortened answer to a public test that did not pass.")
+    assertion: str | None = Field(
+        default=None, description="The assertion in a public test's code that was not met, where it is known."
+    )
+    error: ErrorInfo | None = Field(default=None, description="How the program went wrong in a public test.")
 
 
 class Verdict(BaseModel):

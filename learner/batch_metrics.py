@@ -25,6 +25,10 @@ def batch_metrics(groups: Sequence[Group], policy_version: int) -> dict[str, flo
     return {
         "reward": fmean(t.reward for t in sampled),
         "share_passing": fmean(t.passed for t in sampled),
+        "first_turn_passing": fmean(t.passed and len(t.turns) == 1 for t in sampled),
+        "repaired_share": fmean(t.passed and len(t.turns) > 1 for t in sampled),
+        "turns": fmean(len(t.turns) for t in sampled),
+        "context_full_share": fmean(t.ending == "context" for t in sampled),
         "share_tests": fmean(turn.verdict.share_passed if turn.verdict else 0.0 for turn in last),
         "groups_mixed_share": fmean(mixed),
         "response_tokens": fmean(turn.end - turn.start for turn in last),

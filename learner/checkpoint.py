@@ -2,7 +2,7 @@
 
 `checkpoints/step_N/` holds config, tokenizer and the float32 weights that the optimizer works on; rounded to bfloat16, many of
 a run's small updates would be lost. `step_N/trainer/` holds what exact resume needs beside them: optimizer, buffer, random
-state, the controller's own record. Invariants: a folder named step_N is complete (it is written under another name and
+state, the critic where there is one, the controller's own record. Invariants: a folder named step_N is complete (it is written under another name and
 renamed); a failed write leaves nothing behind and the older checkpoints untouched.
 """
 
@@ -21,6 +21,8 @@ from transformers import PreTrainedModel
 
 from executor.errors import UserError
 from learner.checkpoint_folder import folder_of, steps_of
+from learner.critic import FILE as CRITIC_FILE
+from learner.critic import Critic
 
 _COPIED = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens", "generation_config")
 
@@ -31,6 +33,7 @@ def save(
     *,
     module: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
+    critic: Critic | None,
     source: Path,
     buffer_state: bytes,
     record: dict[str, Any],
@@ -58,6 +61,8 @@ def save(
             },
             trainer / "state.pt",
         )
+        if critic is not None:
+            critic.save(trainer)
         (trainer / "buffer.bin").write_bytes(buffer_state)
         (trainer / "record.json").write_text(json.dumps(record, indent=1))
         for path in temporary.rglob("*"):
@@ -77,8 +82,17 @@ def save(
     return target
 
 
-def load_trainer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Put optimizer and random state back as they were; the model is loaded from `folder` as any model is."""
+def load_trainer(folder: Path, optimizer: torch.optim.Optimizer, critic: Critic | None) -> None:
+    """Put optimizer, critic and random state back as they were; the model is loaded from `folder` as any model is.
+
+    Raises UserError where the run has trained with a critic and is to go on without, or the other way round.
+    """
+    if (critic is not None) != (folder / "trainer" / CRITIC_FILE).exists():
+        raise UserError(
+            f"{folder} was made {'without' if critic else 'with'} a critic: algorithm.loss.value cannot change when a run goes on"
+        )
+    if critic is not None:
+        critic.load(folder / "trainer")
     state = torch.load(folder / "trainer" / "state.pt", map_location="cpu", weights_only=False)
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["torch_random"])

@@ -1,9 +1,12 @@
-"""Trained episodes as lines of JSON for people and the report: every response token with its credit, log-probability and policy version."""
+"""Trained episodes as lines of JSON for people and the report: every token after the prompt, with credit, log-probability and policy version where
+the policy sampled it; feedback between turns has none of these.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from buffer.trajectory import Group
@@ -23,22 +26,28 @@ def write_episodes(
             trajectory = member.trajectory
             if trajectory.role != "sampled":
                 continue
-            turn = trajectory.turns[-1]
-            response = slice(turn.start, turn.end)
-            verdict = turn.verdict
+            first, last = trajectory.turns[0], trajectory.turns[-1]
+            after = slice(first.start, last.end)
+            sampled = trajectory.loss_mask[after]
+            verdict = last.verdict
             lines.append(
                 json.dumps(
                     {
                         "step": step,
                         "group_id": group.group_id,
                         "problem_id": group.problem_id,
-                        "prompt": decode(trajectory.token_ids[: turn.start]),
-                        "tokens": [decode([token]) for token in trajectory.token_ids[response]],
-                        "credits": [round(value, 5) for value in member.advantages[response]],
-                        "log_probs": [round(value, 5) for value in trajectory.log_probs[response]],
-                        "policy_versions": trajectory.policy_versions[response],
+                        "prompt": decode(trajectory.token_ids[: first.start]),
+                        "tokens": [decode([token]) for token in trajectory.token_ids[after]],
+                        "credits": [round(value, 5) for value in member.advantages[after]],
+                        "log_probs": _where(sampled, [round(value, 5) for value in trajectory.log_probs[after]]),
+                        "policy_versions": _where(sampled, trajectory.policy_versions[after]),
                         "reward": trajectory.reward,
-                        "components": turn.components,
+                        "components": _sums(turn.components for turn in trajectory.turns),
+                        "turns": [
+                            {"reward": t.reward, "outcome": t.verdict.outcome if t.verdict else None}
+                            for t in trajectory.turns
+                        ],
+                        "ending": trajectory.ending,
                         "outcome": verdict.outcome if verdict else None,
                         "passed": verdict.passed if verdict else 0,
                         "total": verdict.total if verdict else 0,
@@ -49,3 +58,14 @@ def write_episodes(
     temporary = path.with_suffix(".part")
     temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     temporary.rename(path)
+
+
+def _where(sampled: Sequence[int], values: Sequence[float]) -> list[float | None]:
+    return [value if mask else None for value, mask in zip(values, sampled, strict=True)]
+
+
+def _sums(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    sums: Counter[str] = Counter()
+    for components in parts:
+        sums.update(components)  # type: ignore[arg-type]  # a Counter adds up floats as well
+    return dict(sums)

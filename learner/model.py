@@ -7,8 +7,9 @@ the type of the matrix products; what `state_for_engine` yields has the names of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -17,6 +18,39 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from learner import encoder_decoder
 from learner.packing import PackedSequence
+
+
+class _Predicting(torch.nn.Module):
+    """Logits `[N, vocabulary]` and states `[N, hidden]` of a packed sequence's trained tokens, as a module, so that it can be called with other weights."""
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, packed: PackedSequence) -> tuple[Tensor, Tensor]:
+        if self.module.config.is_encoder_decoder:
+            logits = encoder_decoder.response_logits(self.module, [m.trajectory for m in packed.members])
+            return logits, logits.new_zeros(len(logits), 0)
+        hidden = trunk_states(self.module.base_model, packed)
+        head = self.module.get_output_embeddings()
+        assert head is not None, "a causal language model has an output head"
+        return head(hidden), hidden
+
+
+def trunk_states(trunk: Any, packed: PackedSequence) -> Tensor:
+    """States `[N, hidden]` that the trained tokens of a packed sequence are predicted from."""
+    device = trunk.device
+    mask = packed.attention_mask(device)
+    if trunk.config._attn_implementation == "eager":
+        # It adds the mask to its scores, where True would count for one.
+        mask = torch.zeros(mask.shape, device=device).masked_fill(~mask, torch.finfo(torch.float32).min)
+    hidden = trunk(
+        input_ids=torch.tensor([packed.token_ids], device=device),
+        position_ids=torch.tensor([packed.positions], device=device),
+        attention_mask=mask,
+        use_cache=False,
+    ).last_hidden_state
+    return hidden[0, packed.predictors]
 
 
 class Policy:
@@ -29,22 +63,38 @@ class Policy:
         self.module.to(device)  # type: ignore[arg-type]
         self.module.eval()  # the engine samples without dropout
         self.device = device
+        self._predicting = _Predicting(self.module)
         self._autocast = autocast
         self._temperature = temperature
 
-    def log_probs(self, packed: PackedSequence) -> Tensor:
-        """Log-probabilities `[N]` of the trained tokens, with gradient.
+    @property
+    def hidden_size(self) -> int:
+        """Numbers in a state of the trunk."""
+        return self.module.config.get_text_config().hidden_size
 
-        The head runs only where something is predicted: a prompt's logits are never made. An encoder-decoder takes the members one a row. Raises
-        UserError for a trajectory of several turns, which an encoder-decoder cannot learn from.
+    def log_probs(self, packed: PackedSequence) -> Tensor:
+        """Log-probabilities `[N]` of the trained tokens, with gradient."""
+        return self.predict(packed)[0]
+
+    def predict(self, packed: PackedSequence, weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Log-probabilities `[N]` of the trained tokens and the trunk's states `[N, hidden]` that they are predicted from, with gradient; under
+        other `weights` than the policy's own, by parameter name, where they are given.
+
+        The head runs only where something is predicted: a prompt's logits are never made. An encoder-decoder takes the members one a row (and
+        has no such states: they are `[N, 0]`). Raises UserError for a trajectory of several turns, which an encoder-decoder cannot learn from.
         """
         with torch.autocast(self.device, dtype=self._autocast, enabled=self._autocast is not None):
-            logits = self._logits(packed)
+            if weights is None:
+                logits, hidden = self._predicting(packed)
+            else:
+                named = {f"module.{name}": tensor for name, tensor in weights.items()}
+                logits, hidden = torch.func.functional_call(self._predicting, named, (packed,))
         logits = logits.float()
         if self._temperature != 1.0:
             temperatures = [1.0 if supervised else self._temperature for supervised in packed.supervised]
             logits = logits / torch.tensor(temperatures, device=self.device)[:, None]
-        return -functional.cross_entropy(logits, torch.tensor(packed.targets, device=self.device), reduction="none")
+        targets = torch.tensor(packed.targets, device=self.device)
+        return -functional.cross_entropy(logits, targets, reduction="none"), hidden
 
     @torch.no_grad()
     def score(self, sequences: list[list[int]], dtype: torch.dtype) -> list[list[float]]:
@@ -66,24 +116,6 @@ class Policy:
             logits = torch.func.functional_call(self.module, names, (), {**inputs, "use_cache": False}).logits[0]
             scores.append((-functional.cross_entropy(logits.float(), said[0], reduction="none")).tolist())
         return scores
-
-    def _logits(self, packed: PackedSequence) -> Tensor:
-        """`[N, vocabulary]` logits of the trained tokens of a packed sequence."""
-        if self._encoder_decoder:
-            return encoder_decoder.response_logits(self.module, [m.trajectory for m in packed.members])
-        mask = packed.attention_mask(self.device)
-        if self.module.config._attn_implementation == "eager":
-            # It adds the mask to its scores, where True would count for one.
-            mask = torch.zeros(mask.shape, device=self.device).masked_fill(~mask, torch.finfo(torch.float32).min)
-        hidden = self.module.base_model(
-            input_ids=torch.tensor([packed.token_ids], device=self.device),
-            position_ids=torch.tensor([packed.positions], device=self.device),
-            attention_mask=mask,
-            use_cache=False,
-        ).last_hidden_state
-        head = self.module.get_output_embeddings()
-        assert head is not None, "a causal language model has an output head"
-        return head(hidden[0, packed.predictors])
 
     def state_for_engine(self, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
         """Every parameter once, in `dtype`; a tied output head is left out, as in the checkpoint."""

@@ -8,7 +8,7 @@ predicted from the token before it in its own trajectory; nothing is padded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,10 +19,12 @@ from buffer.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class WeightedTrajectory:
-    """A trajectory with what its tokens are worth: `advantages` is `[tokens]`, aligned with its token ids."""
+    """A trajectory with what its tokens are worth: `advantages` and every column are `[tokens]`, aligned with its token ids."""
 
     trajectory: Trajectory
     advantages: list[float]
+    columns: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """More that is to be known of trained tokens, by name; all members of a batch have the same names."""
 
     @property
     def trained_tokens(self) -> int:
@@ -44,6 +46,7 @@ class PackedSequence:
     advantages: list[float] = field(default_factory=list)  # [N]
     supervised: list[bool] = field(default_factory=list)  # [N]
     trajectory_lengths: list[float] = field(default_factory=list)  # [N] trained tokens of the token's trajectory
+    columns: dict[str, list[float]] = field(default_factory=dict)  # [N] each
     members: list[WeightedTrajectory] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -81,7 +84,14 @@ class PackedSequence:
                 self.advantages.append(member.advantages[index])
                 self.supervised.append(trajectory.role == "reference")
                 self.trajectory_lengths.append(length)
+                for name, column in member.columns.items():
+                    self.columns.setdefault(name, []).append(column[index])
             self.members.append(member)
+
+    def by_member(self, values: Sequence[float]) -> list[list[float]]:
+        """`values` [N] of the trained tokens as `[members][tokens]`, 0 where a member's token is not trained."""
+        rest = iter(values)
+        return [[next(rest) if trained else 0.0 for trained in m.trajectory.loss_mask] for m in self.members]
 
     def _extend(self, token_ids: list[int], first_position: int, block: int, branch: int) -> None:
         self.token_ids += token_ids

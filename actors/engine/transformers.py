@@ -103,7 +103,7 @@ class TransformersEngine:
         self._ended: Future[None] = Future()
         self._reason: str | None = None  # why the engine is of no use any more
         self._unanswered = 0
-        self._generated_tokens = 0
+        self._generated_tokens = self._prompt_tokens = 0
         self._paused_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.start()
@@ -145,6 +145,7 @@ class TransformersEngine:
             finally:
                 self._unanswered -= 1
         self._generated_tokens += len(completion.token_ids)
+        self._prompt_tokens += len(prompt_ids)
         return completion
 
     async def score(self, token_ids: list[int]) -> list[float]:
@@ -178,6 +179,7 @@ class TransformersEngine:
     def gauges(self) -> dict[str, float]:
         return {
             "generated_tokens": float(self._generated_tokens),
+            "prompt_tokens": float(self._prompt_tokens),
             "running_requests": float(self._unanswered),
             "paused_seconds": self._paused_seconds,
         }

@@ -162,7 +162,7 @@ class VllmEngine:
         # For each request under way: how many of its tokens belong to versions before the given one.
         self._boundaries: dict[str, list[tuple[int, int]]] = {}
         self._update_lock = asyncio.Lock()
-        self._generated_tokens = 0
+        self._generated_tokens = self._prompt_tokens = self._cached_tokens = 0
         self._paused_seconds = 0.0
 
     @staticmethod
@@ -204,6 +204,8 @@ class VllmEngine:
             entry[token].logprob for entry, token in zip(sample.logprobs, token_ids, strict=True) if entry is not None
         ]
         self._generated_tokens += len(token_ids)
+        self._prompt_tokens += len(prompt_ids)
+        self._cached_tokens += output.num_cached_tokens or 0
         return Completion(
             token_ids=token_ids,
             log_probs=log_probs,
@@ -265,6 +267,8 @@ class VllmEngine:
     def gauges(self) -> dict[str, float]:
         return {
             "generated_tokens": float(self._generated_tokens),
+            "prompt_tokens": float(self._prompt_tokens),
+            "cached_prompt_tokens": float(self._cached_tokens),
             "running_requests": float(len(self._boundaries)),
             "paused_seconds": self._paused_seconds,
         }

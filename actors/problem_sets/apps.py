@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.problem_sets import rows as sources
-from actors.problem_sets.rows import BrokenRow, Row, good, make_problem, named, of_split, parse, split_of
+from actors.problem_sets.rows import BrokenRow, Row, good, make_problem, named, of_split, parse, parse_column, split_of
 from executor.problem import Problem
 
 FORM = "apps:SOURCE[#SPLIT]: APPS; SOURCE may be a folder of its folders too"
@@ -70,7 +70,7 @@ def _problem(row: Row) -> Problem:
     question, number = columns.get("question"), columns.get("problem_id")
     if not isinstance(question, str) or "input_output" not in columns or not isinstance(number, int | str):
         raise BrokenRow("not a row of APPS (it needs problem_id, question and input_output)")
-    tests = _parsed(columns, "input_output") or {}
+    tests = parse_column(columns, "input_output") or {}
     if not isinstance(tests, dict):
         raise BrokenRow("input_output is not an object with inputs and outputs")
     inputs, outputs = _listed(tests.get("inputs")), _listed(tests.get("outputs"))
@@ -78,15 +78,14 @@ def _problem(row: Row) -> Problem:
         raise BrokenRow(f"{len(inputs)} inputs and {len(outputs)} outputs")
     if not inputs:
         raise BrokenRow("no tests")
-    references = [solution for solution in _listed(_parsed(columns, "solutions")) if isinstance(solution, str)]
+    references = [solution for solution in _listed(parse_column(columns, "solutions")) if isinstance(solution, str)]
     starter, name = columns.get("starter_code") or "", tests.get("fn_name")
     if not isinstance(starter, str) or not isinstance(name, str | None):
         raise BrokenRow("starter_code and fn_name are texts, where they are given")
     if name:
-        header = _typing_import(starter)
+        header = typing_import(starter)
         starter, references = header + starter, [header + reference for reference in references]
-        holder = _CLASS.search(starter)
-        name = f"{holder.group(1)}().{name}" if holder else name
+        name = entry_point(starter, name)
         forms = _function_tests(name, inputs, outputs, str(columns.get("url") or ""))
     else:
         forms = [{"input": _stream(i), "output": _stream(o)} for i, o in zip(inputs, outputs, strict=True)]
@@ -105,23 +104,18 @@ def _problem(row: Row) -> Problem:
     )
 
 
-def _parsed(columns: dict[str, Any], name: str) -> Any:
-    """A column that holds JSON as text; other copies of the data set hold the value itself."""
-    value = columns.get(name)
-    if not isinstance(value, str) or not value.strip():
-        return value or None
-    try:
-        return parse(value)
-    except BrokenRow as reason:
-        raise BrokenRow(f"{name}: {reason}") from None
-
-
 def _listed(value: Any) -> list[Any]:
     """Some rows hold a single thing in place of a list of one."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _typing_import(starter: str) -> str:
+def entry_point(starter: str, name: str) -> str:
+    """How a test calls the function `name`: as a method, where the code to start from is a class."""
+    holder = _CLASS.search(starter)
+    return f"{holder.group(1)}().{name}" if holder else name
+
+
+def typing_import(starter: str) -> str:
     """Signatures of LeetCode's tasks take names of `typing` for granted."""
     names = sorted(set(_TYPING.findall(starter)))
     return f"from typing import {', '.join(names)}\n\n" if names else ""

@@ -17,7 +17,7 @@ from actors.problem_sets.rows import SOURCES
 from executor.errors import UserError
 from executor.problem import Problem
 
-_NOT_SETS = {"base", "hub", "jsonl", "rows"}
+_NOT_SETS = {"base", "code_cases", "hub", "jsonl", "public_tests", "rows"}
 
 
 class ProblemSet(Protocol):

@@ -31,11 +31,21 @@ def hub_rows(name: str) -> Iterator[Row]:
             raise _refusal(
                 name, error, "no such file or folder here, and not to be had as a data set of the hub"
             ) from None
-        try:
-            loaded = _loaded(data_set, data_dir=config, revision=_CONVERTED)
-        except Exception as second:
-            raise _refusal(name, second, "published as a script, and not to be had as files") from None
+        loaded = _without_script(name, data_set, config)
     return _rows(name, loaded)
+
+
+def _without_script(name: str, data_set: str, config: str | None) -> Mapping[str, Any]:
+    """A data set that is published as a script, from the files the hub makes of it, else from the JSONL beside the script."""
+    try:
+        return _loaded(data_set, data_dir=config, revision=_CONVERTED)
+    except Exception as error:
+        if config is not None:  # what a configuration means, the script alone says
+            raise _refusal(name, error, "published as a script, and not to be had as files") from None
+    try:
+        return _loaded("json", data_files=f"hf://datasets/{data_set}/*.jsonl")
+    except Exception as error:
+        raise _refusal(name, error, "published as a script, and not to be had as files") from None
 
 
 def folder_rows(path: Path) -> Iterator[Row]:

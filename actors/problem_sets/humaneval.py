@@ -2,7 +2,8 @@
 
 The prompt is a signature with a docstring, which the answer goes on from and repeats; the test is a `check(candidate)`
 that decides alone, as the docstring's examples are prose. A few prompts define a second function that their test calls:
-it is given to the test, so that an answer which leaves it out is not wrong for that.
+it is given to the test, so that an answer which leaves it out is not wrong for that. `public` after `#` makes some asserts
+of the test public, as feedback between turns needs them (public_tests.py).
 """
 
 from __future__ import annotations
@@ -10,26 +11,33 @@ from __future__ import annotations
 import ast
 import re
 
+from actors.problem_sets.public_tests import derive
 from actors.problem_sets.rows import BrokenRow, Row, good, make_problem, named, of_split, rows
 from executor.problem import Problem
 
-FORM = "humaneval:SOURCE[#SPLIT]: HumanEval or HumanEval+"
+FORM = "humaneval:SOURCE[#WORD,...]: HumanEval or HumanEval+; words: one split, public"
 _NUMBER = re.compile(r"HumanEval/(\d+)\Z")
 
 
 def load(rest: str) -> list[Problem]:
-    """The problems of `SOURCE` or `SOURCE#SPLIT`. Raises UserError."""
+    """The problems of `SOURCE` or `SOURCE#WORD,...`. Raises UserError."""
     source, words = named("humaneval", FORM, rest)
-    return good(source, of_split(source, rows(source), words), _problem)
+    found = of_split(source, rows(source), [word for word in words if word != "public"])
+    return good(source, found, (lambda row: derive(_problem(row))) if "public" in words else _problem)
 
 
 def _problem(row: Row) -> Problem:
+    return completion(row, f"humaneval/{number_of(row)}", "Complete this function.")
+
+
+def number_of(row: Row) -> int:
+    """The number of a row's task. Raises BrokenRow."""
     refuse_other_languages(row)
     match = _NUMBER.match(str(row.columns.get("task_id")))
     if match is None:
         found = row.columns.get("task_id")
         raise BrokenRow(f"not a row of HumanEval (it needs task_id like HumanEval/11; found {found!r:.60})")
-    return completion(row, f"humaneval/{match.group(1)}", "Complete this function.")
+    return int(match.group(1))
 
 
 def refuse_other_languages(row: Row) -> None:

@@ -21,7 +21,7 @@ from executor.errors import UserError
 from executor.problem import Problem
 
 SOURCES = "a file (.jsonl, .jsonl.gz, .json, .parquet), a folder of such files, or a hub data set OWNER/NAME[/CONFIG]"
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "valid", "test")
 _TOLD = 3
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(/[\w-][\w.-]*)?\Z")
 _DATA_FILE = re.compile(r"\.(jsonl?|parquet)(\.gz)?\Z")
@@ -139,6 +139,17 @@ def parse(text: str) -> Any:
         raise BrokenRow("JSON nested too deep") from None
     except ValueError as error:  # an int of too many digits
         raise BrokenRow(str(error).partition(";")[0]) from None
+
+
+def parse_column(columns: dict[str, Any], name: str) -> Any:
+    """A column that holds JSON as text; other copies of the data set hold the value itself. Raises BrokenRow."""
+    value = columns.get(name)
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    try:
+        return parse(value)
+    except BrokenRow as reason:
+        raise BrokenRow(f"{name}: {reason}") from None
 
 
 def split_of(name: str) -> str:

@@ -22,13 +22,15 @@ from executor.verdict import Verdict
 
 @dataclass(frozen=True)
 class TurnContext:
-    """One judged response."""
+    """One judged response; the verdict is that of the public tests, for the last response of an episode that of all."""
 
     problem: Problem
     verdict: Verdict
     response: str
     token_ids: list[int]  # of the response, its end token included
-    token_offsets: list[tuple[int, int]]  # character range of each token in `response`
+    token_offsets: list[
+        tuple[int, int]
+    ]  # character range of each token in `response`; none where the reward does not need them
     token_start: int  # position of the response's first token in the trajectory
     program_start: int | None  # character range of the program in `response`; None without a program
     program_end: int | None
@@ -53,10 +55,12 @@ class Needs:
 
     linter_rules: tuple[str, ...] = ()  # the rules to lint by; none: it is not linted
     executed_lines: bool = False  # which lines ran
+    token_offsets: bool = False  # which characters each token wrote
 
 
 class RewardFunction(Protocol):
-    """What `Reward` in a file of this folder does. One that needs more than a verdict has an attribute `needs` too."""
+    """What `Reward` in a file of this folder does. One that needs more than a verdict has an attribute `needs` too; one that can tell a turn's worth
+    from an episode's has `several_turns = True`."""
 
     def __init__(self, settings: Any) -> None: ...
 
@@ -75,6 +79,11 @@ class RewardModule(Protocol):
 def needs(reward: RewardFunction) -> Needs:
     """What the reward wants to know; nothing more than the verdict if it does not say."""
     return getattr(reward, "needs", Needs())
+
+
+def takes_several_turns(name: str) -> bool:
+    """Whether algorithm `name` can learn from episodes of several turns. Raises ValueError for a name that there is not."""
+    return getattr(load(name).Reward, "several_turns", False)
 
 
 def make(name: str, settings: Mapping[str, Any]) -> RewardFunction:

@@ -21,7 +21,9 @@ class Settings(BaseModel):
 
 
 class Reward:
-    """1 for a pass, or the share of tests passed."""
+    """1 for a pass, or the share of tests passed; of an episode of several turns the last one's."""
+
+    several_turns = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -30,5 +32,7 @@ class Reward:
         verdict = context.verdict
         if verdict.outcome == Outcome.INFRASTRUCTURE:
             raise ValueError("an infrastructure failure is never scored")
+        if not context.final:
+            return TurnScore(reward=0.0)
         reward = verdict.share_passed if self._settings.kind == "share" else float(verdict.outcome == Outcome.PASS)
         return TurnScore(reward=reward, components={"pass": reward})

@@ -100,7 +100,7 @@ class Reward:
     @property
     def needs(self) -> Needs:
         rules = tuple(self._settings.linter_rules) if self._settings.linter else ()
-        return Needs(linter_rules=rules, executed_lines=self._settings.executed_lines)
+        return Needs(linter_rules=rules, executed_lines=self._settings.executed_lines, token_offsets=True)
 
     def score(self, context: TurnContext) -> TurnScore:
         parts = components(context.verdict.outcome, context.verdict.share_passed, self._settings)

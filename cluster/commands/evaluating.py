@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,20 +27,48 @@ def evaluate(
     ],
     samples: Annotated[int, typer.Option(min=1, max=10_000, help="Samples a problem.")] = 4,
     k: Annotated[str, typer.Option("--k", metavar="K[,K]", help="Which pass@k to tell.")] = "1",
-    turns: Annotated[int, typer.Option(min=1, help="Turns of an episode; this version evaluates single turns.")] = 1,
+    turns: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Responses that a sample may have, with feedback between; a run's own, else 1."
+        ),
+    ] = None,
+    feedback: Annotated[
+        Literal["tests", "random", "none"] | None,
+        typer.Option(
+            help="What follows each response but the last: what the public tests say, what they would say of another problem's, "
+            "or nothing but to try again; a run's own, else tests."
+        ),
+    ] = None,
+    n_at_k: Annotated[
+        str | None,
+        typer.Option(
+            "--n-at-k",
+            metavar="N@K[,N@K]",
+            help="Which n@k to tell, like 1@3,10@100: n programs are handed in, chosen among those of k responses.",
+        ),
+    ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(
-            min=0.01, max=2, help="Sampling temperature; as RLTF's paper has it for APPS 0.6, MBPP 1.2, else 1."
+            min=0.01,
+            max=2,
+            help="Sampling temperature; as papers have it for APPS 0.6, MBPP 1.2, RLEF's sets 0.2, else 1.",
         ),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(min=0.01, max=1, help="Share of probability mass sampled from; for APPS and MBPP 0.95, else 1."),
+        typer.Option(
+            min=0.01, max=1, help="Share of probability mass sampled from; for sets of the papers 0.95, else 1."
+        ),
     ] = None,
     max_response_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Tokens after which a response is cut off; a run's own limit, else 256."),
+    ] = None,
+    max_context_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of a whole sample with all its turns; a run's own limit, else the model's."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the samples; a run's own, else the default of run.seed.")
@@ -64,7 +92,7 @@ def evaluate(
 ) -> None:
     """Sample programs from a model and tell pass@k, strict accuracy and test-case average with 95 % intervals.
 
-    Told for all problems and by difficulty. With --out, a call that was broken off is gone on with by the same call, and
+    With several turns also n@k, pass@1 by turn, repairs, and what as many single turns would give. Told for all problems and by difficulty. With --out, a call that was broken off is gone on with by the same call, and
     one with more --samples draws only those that are lacking.
 
     \b
@@ -72,13 +100,16 @@ def evaluate(
       cupel eval smollm2-135m-instruct starter:held_out --samples 8 --k 1,8
       cupel eval runs/2026-01-31_12-00-00 starter:held_out --out results.json
       cupel eval runs/2026-01-31_12-00-00/checkpoints/step_24 mbpp:mbpp.jsonl#test
+      cupel eval runs/2026-01-31_12-00-00 starter:held_out --turns 3 --samples 100 --n-at-k 1@3,10@100
       cupel eval my_model apps:APPS/test --samples 1000 --k 1,5,10,1000 --out apps.json
     """
+    from cluster.budget import parse, with_own
     from executor.errors import UserError
 
-    if turns != 1:
-        raise UserError(f"--turns {turns}: this version evaluates single turns; leave --turns out")
     ks = _ks(k, samples)
+    budgets = parse(n_at_k) if n_at_k is not None else []
+    if turns is not None:
+        with_own(budgets, turns, samples)  # told before a model is fetched; without --turns the model says how many
     if out is None and fresh:
         raise UserError("--fresh: without --out nothing is kept that could be gone on with")
     if out is not None and out.suffix != ".json":
@@ -97,6 +128,10 @@ def evaluate(
             temperature=temperature,
             top_p=top_p,
             max_response_tokens=max_response_tokens,
+            turns=turns,
+            feedback=feedback,
+            max_context_tokens=max_context_tokens,
+            budgets=budgets,
             seed=seed,
             out=out,
             fresh=fresh,

@@ -15,7 +15,9 @@ def problems(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="SET", help="starter, starter:train, mbpp:SOURCE, apps:SOURCE, humaneval:SOURCE or FILE.jsonl."
+            metavar="SET",
+            help="starter, starter:train, FILE.jsonl, or KIND:SOURCE: apps, code_contests, humaneval, humanevalplus, "
+            "livecodebench, mbpp, mbppplus.",
         ),
     ],
     out: Annotated[
@@ -39,6 +41,8 @@ def problems(
       cupel problems mbpp:mbpp.jsonl#train --out mbpp_train.jsonl
       cupel problems mbpp:google-research-datasets/mbpp#test,asserts,shots --out mbpp_test.jsonl
       cupel problems apps:APPS/train --check --references 3 --limit 100
+      cupel problems code_contests:deepmind/code_contests#valid --check --references 3
+      cupel problems livecodebench:FOLDER#2024-05..2024-10 --out lcb.jsonl
     """
     from cluster.problem_files import write_problems
 

@@ -20,8 +20,11 @@ from cluster.run_folder import write_atomically
 CURVES = (
     ("Reward", "reward", "amber", False, "mean over the samples of a step"),
     ("Samples passing", "share_passing", "green", True, "share that passes every test"),
+    ("Repairs", "repaired_share", "green", True, "share of episodes that pass after a first answer that did not"),
     ("Tests passing", "share_tests", "green", True, "share of single tests"),
     ("Loss", "loss", "blue", False, "of the policy"),
+    ("Returns explained", "value_explained", "blue", True, "share of their variance that the critic foresaw"),
+    ("Distance from the reference", "reference_divergence", "violet", True, "nats a token, mean over turns"),
     ("Staleness", "staleness_mean", "violet", True, "policy versions behind, mean over tokens"),
     ("Log-probability mismatch", "log_prob_mismatch", "violet", True, "mean |learner - engine| a token"),
     ("Tokens a second", "tokens_per_second", "blue", True, "generated, over all engines"),
@@ -154,13 +157,20 @@ def _episode(episode: Episode, strongest: float) -> dict[str, Any]:
     tokens = []
     for token in episode.tokens:
         strength = round(min(1.0, abs(token.credit) / strongest) * 0.6 + 0.05, 3) if strongest and token.credit else 0.0
-        parts = [repr(token.text), f"credit {token.credit:+.4f}"]
+        told = token.log_prob is None and token.policy_version is None
+        parts = [repr(token.text), "not sampled" if told else f"credit {token.credit:+.4f}"]
         if token.log_prob is not None:
             parts.append(f"log-prob {token.log_prob:.3f}")
         if token.policy_version is not None:
             parts.append(f"policy version {token.policy_version}")
         tokens.append(
-            {"text": token.text, "strength": strength, "good": token.credit > 0, "tip": "\n".join(parts)},
+            {
+                "text": token.text,
+                "strength": strength,
+                "good": token.credit > 0,
+                "told": told,
+                "tip": "\n".join(parts),
+            },
         )
     return {
         "step": episode.step,
@@ -171,5 +181,6 @@ def _episode(episode: Episode, strongest: float) -> dict[str, Any]:
         "outcome": episode.outcome,
         "tests": f"{episode.passed} of {episode.total} tests" if episode.total else "no tests run",
         "error": episode.error,
+        "turns": ", ".join(f"{outcome} {reward:+.2f}" for reward, outcome in episode.turns[:-1]),
         "components": ", ".join(f"{name} {value:+.3f}" for name, value in episode.components.items()),
     }

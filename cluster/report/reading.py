@@ -31,6 +31,7 @@ class Token:
     text: str
     credit: float
     log_prob: float | None
+    """None where it was not sampled: feedback."""
     policy_version: int | None
 
 
@@ -47,6 +48,8 @@ class Episode:
     passed: int
     total: int
     error: str
+    turns: list[tuple[float, str]]
+    """Reward and outcome of each."""
     components: dict[str, float]
 
 
@@ -207,8 +210,8 @@ def _episode(line: str) -> Episode | None:
             Token(
                 str(text),
                 float(credits[i]) if i < len(credits) else 0.0,
-                float(log_probs[i]) if i < len(log_probs) else None,
-                int(versions[i]) if i < len(versions) else None,
+                _at(log_probs, i),
+                None if (version := _at(versions, i)) is None else int(version),
             )
             for i, text in enumerate(texts)
         ]
@@ -222,10 +225,16 @@ def _episode(line: str) -> Episode | None:
             passed=int(row.get("passed") or 0),
             total=int(row.get("total") or 0),
             error=_error(row.get("error")),
+            turns=[(float(t["reward"]), str(t["outcome"])) for t in row.get("turns") or []],
             components={str(k): float(v) for k, v in (row.get("components") or {}).items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _at(values: list[Any], index: int) -> float | None:
+    """A number that is there; feedback has none."""
+    return float(values[index]) if index < len(values) and values[index] is not None else None
 
 
 def _error(error: Any) -> str:

@@ -21,6 +21,16 @@ class BrokenTest(Exception):
 
 
 @dataclass(frozen=True)
+class TestAssertion:
+    """An assertion of a test's code, and what it compares a call's answer with, where it does just that."""
+
+    __test__ = False  # not a pytest class
+
+    text: str
+    expected: str | None = None
+
+
+@dataclass(frozen=True)
 class Finding:
     """What one test showed. `got` is what the program answered, as text, where it did."""
 
@@ -29,6 +39,8 @@ class Finding:
     message: str = ""
     error: ErrorInfo | None = None
     got: str | None = None
+    assertion: TestAssertion | None = None
+    """The one that was not met, where that is known."""
     starved: bool = False
     """Out of wall time with CPU time left: to be tried once more."""
     undecided: tuple[Any] | None = None

@@ -9,8 +9,9 @@ Invariants: a test's limits are its own, whichever process it shares; a process 
 from __future__ import annotations
 
 import marshal
+import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from executor.languages import python_findings as findings
@@ -18,10 +19,11 @@ from executor.languages import wire
 from executor.languages.base import BrokenTest, Finding
 from executor.languages.python_asserts import Assertion, Call, read
 from executor.languages.python_executed import Executed
-from executor.languages.python_tests import TestPlan, plan
+from executor.languages.python_tests import TestPlan, assertion_at, plan
 from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.running import Limits, Part, Run, Running
 from executor.sandbox.slot import Slot
+from executor.showing import written
 from executor.verdict import Outcome
 
 # Bytes that a process may have reported when it is asked again: they are read again with the next answer.
@@ -31,6 +33,7 @@ _WRITTEN_BYTES_A_SECOND = 32 << 30  # of fresh memory, by one core: more than an
 _LINE_EVENTS_A_SECOND = 250_000
 # What a process that is asked reports first: that it has compiled, then that it has loaded; then an answer a call.
 _BEGUN = [wire.encode(("compiled",)), wire.encode(("loaded",))]
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,14 @@ class PythonProgram:
 
     def run(self, test: Test) -> Finding:
         """Run one test. Raises SandboxLost and BrokenTest."""
+        finding = self._run(test)
+        if finding.error is None or not finding.error.frames:
+            return finding
+        lines = 1 + len(_LINE_END.findall(self._source))
+        frames = [frame for frame in finding.error.frames if frame.line <= lines]
+        return replace(finding, error=finding.error.model_copy(update={"frames": frames}))
+
+    def _run(self, test: Test) -> Finding:
         if isinstance(test, StdioTest):
             finding = self._stdio(test)
         elif isinstance(test, FunctionTest):
@@ -104,10 +115,10 @@ class PythonProgram:
         steps = plan(test.code, self._problem.entry_point)
         functions: frozenset[str] = frozenset(steps.names) | ({steps.entry_point} if steps.entry_point else set())
         assertions = read(steps.code, functions)
-        finding = None if assertions is None else self._assertions(assertions)
+        finding = None if assertions is None else self._assertions(steps.code, assertions)
         return finding or self._tester(steps)
 
-    def _assertions(self, assertions: tuple[Assertion, ...]) -> Finding | None:
+    def _assertions(self, code: str, assertions: tuple[Assertion, ...]) -> Finding | None:
         """None where an answer is an object of the program, which only a tester beside it can ask."""
         seconds = 0.0
         for assertion in assertions:
@@ -117,13 +128,14 @@ class PythonProgram:
                 if not answer.plain:
                     return None
                 if answer.finding is not None:
-                    return answer.finding
+                    return replace(answer.finding, assertion=assertion_at(code, assertion.line))
                 seconds += answer.seconds
                 values.append(answer.value)
             if not assertion.holds(values):
                 text = "an assertion of the test does not hold"
                 message = f"{text}: {assertion.message}" if assertion.message else text
-                return Finding(Outcome.FAILURE, seconds, message, got=findings.shown(values[-1]))
+                unmet = assertion_at(code, assertion.line)
+                return Finding(Outcome.FAILURE, seconds, message, got=written(values[-1]), assertion=unmet)
         return Finding(Outcome.PASS, seconds)
 
     def _call(self, call: Call, cpu_s: float) -> _Answer:
@@ -146,9 +158,10 @@ class PythonProgram:
         self._running = None
         run = self._note(running.end())
         reports = findings.reports_in(run.program.report)
-        finding = findings.settled(run, self._limits, reports, before_s, self._answers, cpu_s)
+        loaded = reports[1:2] == [("loaded",)]
+        finding = findings.settled(run, self._limits, reports, before_s, self._answers if loaded else 1, cpu_s)
         finding = finding or findings.refused(("",), self._limits, run.program.end.cpu_s)
-        if reports[1:2] != [("loaded",)] and finding is not None and finding.outcome is Outcome.ERROR:
+        if not loaded and finding is not None and finding.outcome is Outcome.ERROR:
             self._failed_to_load = finding
         return _Answer(0.0, finding=finding)
 
@@ -165,7 +178,7 @@ class PythonProgram:
         limit = self._limits.memory_bytes
         # To ask for the peak takes as long as a small call; whoever has had no time to write so much has not.
         if self._used_s * _WRITTEN_BYTES_A_SECOND >= limit and running.peak_bytes >= limit:
-            report = ("raised", "MemoryError", "MemoryError", "", None, None)
+            report = ("raised", "MemoryError", "MemoryError", "", None, None, ())
         refused = findings.refused(report, self._limits, seconds)
         if running.reported_bytes > _MOST_REPORTED or (refused is not None and refused.outcome is Outcome.MEMORY):
             self.close()  # what it holds and has told must not count against the next test
@@ -188,7 +201,7 @@ class PythonProgram:
         }
         job = self._job(role="solution", cap=self._limits.output_bytes)
         parts = Part(job, source=self._source), Part(marshal.dumps(told), source=steps.code)
-        return findings.tested(self._note(self._slot.run(*parts, self._limits)), self._limits, nonce)
+        return findings.tested(self._note(self._slot.run(*parts, self._limits)), self._limits, nonce, steps.code)
 
     def _checked(self, test: StdioTest | FunctionTest, finding: Finding) -> Finding:
         """The problem's own checker on an answer, in a process that holds nothing of the program any more."""

@@ -81,6 +81,8 @@ class Assertion:
     calls: tuple[Call, ...]
     condition: CodeType
     message: str
+    line: int
+    """Of the test's code."""
 
     def holds(self, answers: list[Any]) -> bool:
         """Whether the condition is true of the calls' answers, which are plain values; one that cannot be evaluated is not."""
@@ -119,7 +121,9 @@ def _read(code: str, functions: frozenset[str]) -> tuple[Assertion, ...] | None:
             return None
         expression = ast.fix_missing_locations(ast.Expression(condition))
         message = str(statement.msg.value) if isinstance(statement.msg, ast.Constant) else ""
-        assertions.append(Assertion(tuple(reader.calls), compile(expression, "<test>", "eval"), message))
+        assertions.append(
+            Assertion(tuple(reader.calls), compile(expression, "<test>", "eval"), message, statement.lineno)
+        )
     return tuple(assertions) or None
 
 

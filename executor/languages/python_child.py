@@ -7,9 +7,9 @@ Descriptors: 0, 1, 2 the standard streams, CONTROL what to do, REPORT what becam
 other process of a code test. Loaded by sandbox/zygote.py, never imported by ours.
 
 Reports are frames of one tuple each: ("compiled",), ("loaded",), ("syntax", type, message, line, column), ("raised", type, base,
-message, line, column), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester
-("passed", nonce), ("failed", type, message, line, got), ("solution", ...), ("broken", message), and of a checker
-("checked", nonce, right). Which lines run (python_lines.py) is told in between, by frames on the side. After the frames may
+message, line, column, frames), ("value", value), ("unjudgeable", message), ("too_large", message), and of the tester
+("passed", nonce), ("failed", line of the test, type, message, got), ("solution", line of the test, and as after "raised"),
+("lost", message), ("broken", message), and of a checker ("checked", nonce, right). Which lines run (python_lines.py) is told in between, by frames on the side. After the frames may
 come a stack as faulthandler writes it (WHERE_SIGNAL).
 """
 
@@ -41,7 +41,7 @@ faulthandler.register(WHERE_SIGNAL, file=REPORT, all_threads=False, chain=False)
 
 _COMPILED = wire.frame(wire.encode(("compiled",)))
 # Made beforehand: there may be no memory left to make it when it is wanted.
-_NO_MEMORY = wire.frame(wire.encode(("raised", "MemoryError", "MemoryError", "", None, None)))
+_NO_MEMORY = wire.frame(wire.encode(("raised", "MemoryError", "MemoryError", "", None, None, ())))
 
 
 # A thread of the program may have something to tell while another one answers.
@@ -284,14 +284,14 @@ def _tester(job: dict[str, Any]) -> NoReturn:
             _missing(job["entry_point"])
         exec(code, names)
     except peer.PeerLost as error:
-        report("solution", "lost", str(error), None, None)
+        report("lost", str(error))
     except BaseException as error:
         if isinstance(error, NameError) and error.name in wanted:
             _missing(error.name)
         if error is other.error and other.shown is not None:
-            report("solution", "raised", *other.shown)
+            report("solution", _test_line(error), *other.shown)
         else:
-            report("failed", type(error).__name__, peer.named(error)[2], _test_line(error), _last_call(other))
+            report("failed", _test_line(error), type(error).__name__, peer.named(error)[2], _last_call(other))
     else:
         report("passed", job["nonce"])
         os._exit(0)
@@ -312,7 +312,7 @@ def _checker(job: dict[str, Any]) -> NoReturn:
 
 
 def _missing(name: str) -> NoReturn:
-    report("solution", "raised", "NameError", "NameError", f"name {name!r} is not defined", None, None)
+    report("solution", None, "NameError", "NameError", f"name {name!r} is not defined", None, None, ())
     os._exit(1)
 
 

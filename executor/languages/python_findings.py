@@ -15,12 +15,17 @@ from typing import Any
 from executor.comparing import text_equal, value_equal
 from executor.languages import wire
 from executor.languages.base import BrokenTest, Finding
+from executor.languages.python_tests import assertion_at
 from executor.problem import FunctionTest, Problem, StdioTest
 from executor.sandbox.process import SandboxLost
 from executor.sandbox.running import Limits, Run
-from executor.verdict import ErrorInfo, Outcome
+from executor.showing import written
+from executor.verdict import ErrorInfo, Frame, Outcome
 
 _SHOWN = 2000
+_MOST_FRAMES = 8
+_MOST_LEFT_OUT = 100_000_000
+_NO_FUNCTION = re.compile(r"<[a-z]{1,20}>")  # <module>, <lambda>
 
 
 def report_of(frame: bytes) -> tuple[Any, ...] | None:
@@ -60,9 +65,9 @@ def settled(
     seconds = max(0.0, run.program.end.cpu_s + run.rest_cpu_s - before_s)
     first = reports[0] if reports else ("",)
     if first[0] == "broken":
-        if "MemoryError" in shown(first[1:2]):
+        if "MemoryError" in written(first[1:2]):
             return Finding(Outcome.MEMORY, seconds, "out of memory before the program began")
-        raise SandboxLost(f"the sandbox cannot shut a process in: {shown(first[1:2])}")
+        raise SandboxLost(f"the sandbox cannot shut a process in: {written(first[1:2])}")
     if first[0] == "syntax":
         return _syntax(first, seconds)
     if run.reason == "cpu" or seconds > (limits.cpu_s if cpu_s is None else cpu_s):
@@ -120,18 +125,34 @@ def _syntax(report: tuple[Any, ...], seconds: float) -> Finding:
 def raised_in(reports: list[tuple[Any, ...]]) -> ErrorInfo | None:
     """The first exception among the reports, as the process tells it."""
     for report in reports:
-        if report[0] == "raised" and len(report) == 6:
-            return _info(report[1], report[3], report[4], report[5])
+        if report[0] == "raised" and len(report) == 7:
+            return _info(report[1], *report[3:])
     return None
 
 
-def _info(name: Any, message: Any, line: Any, column: Any) -> ErrorInfo:
+def _info(name: Any, message: Any, line: Any, column: Any, frames: Any = ()) -> ErrorInfo:
     """What a process says of its own exception, held to the form; it may be a lie."""
     name = name if type(name) is str and name.isidentifier() and len(name) <= 100 else "Exception"
     message = message if type(message) is str else ""
     line = line if type(line) is int and 1 <= line <= 1_000_000 else None
     column = column if type(column) is int and 1 <= column <= 1_000_000 else None
-    return ErrorInfo(type=name, message=_printable(message)[:_SHOWN], line=line, column=column)
+    message = _printable(message)[:_SHOWN]
+    return ErrorInfo(type=name, message=message, line=line, column=column, frames=_frames(frames))
+
+
+def _frames(told: Any) -> list[Frame]:
+    """The frames of a stack as a process tells it; those that cannot be are left out."""
+    if type(told) is not tuple or len(told) > _MOST_FRAMES:
+        return []
+    frames = []
+    for item in told:
+        if type(item) is not tuple or list(map(type, item)) != [int, str, int]:
+            return []
+        line, name, left_out = item
+        if line >= 1 and 0 <= left_out <= _MOST_LEFT_OUT:
+            named = (name.isidentifier() and len(name) <= 100) or _NO_FUNCTION.fullmatch(name)
+            frames.append(Frame(line=line, function=name if named else "?", left_out=left_out))
+    return frames
 
 
 def _printable(text: str) -> str:
@@ -160,14 +181,13 @@ def stdio(run: Run, limits: Limits, problem: Problem, test: StdioTest) -> Findin
     found = settled(run, limits, reports_in(run.program.report))
     if found is not None:
         return found
-    got = run.program.stdout[: 4 * _SHOWN].decode("utf-8", "replace")
     seconds = run.program.end.cpu_s + run.rest_cpu_s
     if problem.checker.type == "code":
         text = run.program.stdout.decode("utf-8", "replace")
-        return Finding(Outcome.FAILURE, seconds, "wrong output", got=got, undecided=(text,))
+        return Finding(Outcome.FAILURE, seconds, "wrong output", got=text, undecided=(text,))
     if text_equal(test.output, run.program.stdout, problem.checker):
         return Finding(Outcome.PASS, seconds)
-    return Finding(Outcome.FAILURE, seconds, "wrong output", got=got)
+    return Finding(Outcome.FAILURE, seconds, "wrong output", got=run.program.stdout.decode("utf-8", "replace"))
 
 
 def refused(answer: tuple[Any, ...], limits: Limits, seconds: float) -> Finding | None:
@@ -189,22 +209,14 @@ def refused(answer: tuple[Any, ...], limits: Limits, seconds: float) -> Finding 
 def value(answer: Any, problem: Problem, test: FunctionTest, seconds: float) -> Finding:
     """What a call returned."""
     if problem.checker.type == "code":
-        return Finding(Outcome.FAILURE, seconds, "wrong answer", got=shown(answer), undecided=(answer,))
+        return Finding(Outcome.FAILURE, seconds, "wrong answer", got=written(answer), undecided=(answer,))
     if value_equal(test.expected, answer, problem.checker):
         return Finding(Outcome.PASS, seconds)
-    return Finding(Outcome.FAILURE, seconds, "wrong answer", got=shown(answer))
+    return Finding(Outcome.FAILURE, seconds, "wrong answer", got=written(answer))
 
 
-def shown(answer: Any) -> str:
-    """A value as text for people."""
-    try:
-        return repr(answer)[:_SHOWN]
-    except ValueError:  # an int of too many digits
-        return f"<{type(answer).__name__}>"
-
-
-def tested(run: Run, limits: Limits, nonce: bytes) -> Finding:
-    """Test code in a process of its own; its `passed` counts only with the nonce, which the program never saw."""
+def tested(run: Run, limits: Limits, nonce: bytes, code: str) -> Finding:
+    """Test `code` in a process of its own; its `passed` counts only with the nonce, which the program never saw."""
     assert run.tester is not None
     found = settled(run, limits, reports_in(run.program.report))
     if found is not None:
@@ -217,16 +229,18 @@ def tested(run: Run, limits: Limits, nonce: bytes) -> Finding:
     if last == ("passed", nonce) and run.tester.end.code == 0:
         return Finding(Outcome.PASS, seconds)
     if last[0] == "broken":
-        raise SandboxLost(f"the sandbox cannot run the test: {shown(last[1:2])}")
+        raise SandboxLost(f"the sandbox cannot run the test: {written(last[1:2])}")
+    line = next(iter(last[1:2]), None)
+    unmet = assertion_at(code, line if type(line) is int else None)
     if last[0] == "failed" and len(last) == 5:
-        said = _info(last[1], last[2], None, None)
+        said = _info(last[2], last[3], None, None)
         text = "an assertion of the test does not hold" if said.type == "AssertionError" else f"{said.type} in the test"
         got = _printable(last[4]) if type(last[4]) is str else None
-        return Finding(
-            Outcome.FAILURE, seconds, _one_line(f"{text}: {said.message}" if said.message else text), got=got
-        )
-    if last[:2] == ("solution", "raised"):
-        return refused(("raised", *last[2:]), limits, seconds) or Finding(Outcome.ERROR, seconds)
+        message = _one_line(f"{text}: {said.message}" if said.message else text)
+        return Finding(Outcome.FAILURE, seconds, message, got=got, assertion=unmet)
+    if last[0] == "solution":
+        finding = refused(("raised", *last[2:]), limits, seconds) or Finding(Outcome.ERROR, seconds)
+        return replace(finding, assertion=unmet)
     return _error(ErrorInfo(type="SystemExit", message="the program ended before it answered"), seconds)
 
 
@@ -237,5 +251,5 @@ def checked(run: Run, finding: Finding, nonce: bytes) -> Finding:
     if run.reason == "exited" and len(last) == 3 and last[:2] == ("checked", nonce) and type(last[2]) is bool:
         return replace(finding, outcome=Outcome.PASS, message="", got=None) if last[2] else finding
     said = f"it ended with {run.reason}, status {run.program.end.status}"
-    said = shown(last[1]) if last[0] == "broken" and len(last) > 1 else said
-    raise BrokenTest(f"the problem's checker gives no answer: {said}")
+    said = written(last[1]) if last[0] == "broken" and len(last) > 1 else said
+    raise BrokenTest(f"the problem's checker gives no answer: {said[:_SHOWN]}")

@@ -21,6 +21,7 @@ import wire  # type: ignore[import-not-found]  # put there by the runner
 PROGRAM = "<program>"  # the file name under which programs are compiled
 TEST_MODULE = "__test__"
 _MOST_REFERENCES = 100_000  # that one side may make the other hold
+_OUTERMOST, _INNERMOST = 3, 5  # frames of a stack that are told
 
 # What a test may do to an object of the program, besides calling it and reading its attributes.
 _OPERATIONS = {
@@ -58,9 +59,8 @@ class Peer:
         self.remote: dict[int, Remote] = {}
         self.error: BaseException | None = None  # the last one the other side raised, as it was raised here
         self.last: tuple[Any, ...] | None = None  # the last call that came back, for feedback
-        self.shown: tuple[Any, ...] | None = (
-            None  # the same as it was told: class, built-in class, message, line, column
-        )
+        # The same as it was told: class, built-in class, message, line, column, frames.
+        self.shown: tuple[Any, ...] | None = None
 
     # Numbers: even for objects of the sender, odd for those of the receiver.
     def _number(self, value: Any) -> int:
@@ -107,15 +107,15 @@ class Peer:
             answer = self._receive()
             if answer[0] == "value" and len(answer) == 3:
                 return answer[1:]
-            if answer[0] == "raised" and len(answer) == 6 and all(type(a) is str for a in answer[1:4]):
+            if answer[0] == "raised" and len(answer) == 7 and all(type(a) is str for a in answer[1:4]):
                 self._raise(*answer[1:])
             self._serve(answer)
 
-    def _raise(self, name: str, base: str, message: str, line: Any, column: Any) -> None:
+    def _raise(self, name: str, base: str, message: str, *place: Any) -> None:
         cls = getattr(builtins, base, None)
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
             cls = Exception
-        self.shown = (name, base, message, line, column)
+        self.shown = (name, base, message, *place)
         if not issubclass(cls, Exception) or cls in (StopIteration, StopAsyncIteration):
             error: BaseException = Ended(f"{name}: {message}") if not issubclass(cls, Exception) else cls()
         else:
@@ -142,8 +142,7 @@ class Peer:
         except PeerLost:
             raise
         except BaseException as error:
-            line, column = where(error)
-            payload = wire.encode(("raised", *named(error), line, column))
+            payload = wire.encode(("raised", *named(error), *where(error)))
         try:
             wire.write_frame(self.fd_out, payload)
         except OSError as error:
@@ -288,17 +287,30 @@ def named(error: BaseException) -> tuple[str, str, str]:
     return str(cls.__name__)[:100], wire.builtin_exception(cls), message[:2000]
 
 
-def where(error: BaseException) -> tuple[int | None, int | None]:
-    """1-based line and column of the deepest frame in the program's own source; None where there is none."""
-    line = column = None
+def where(error: BaseException) -> tuple[int | None, int | None, tuple[tuple[int, str, int], ...]]:
+    """Where in the program's own source it was raised: 1-based line and column of the deepest frame, None where there is none, and the frames,
+    innermost last: line, name of the function, number of frames before it that are not told.
+    """
+    outermost: list[Any] = []
+    innermost: deque[Any] = deque(maxlen=_INNERMOST)
+    number = 0
     tb = error.__traceback__
     while tb is not None:
-        code = tb.tb_frame.f_code
-        if code.co_filename == PROGRAM:
-            line, column = tb.tb_lineno, None
-            for i, span in enumerate(code.co_positions()):
-                if 2 * i == tb.tb_lasti:
-                    column = None if span[2] is None else span[2] + 1
-                    break
+        if tb.tb_frame.f_code.co_filename == PROGRAM:
+            number += 1
+            (outermost if number <= _OUTERMOST else innermost).append(tb)
         tb = tb.tb_next
-    return line, column
+    told = [*outermost, *innermost]
+    if not told:
+        return None, None, ()
+    # A name may be of a class of the program's own, a line may be unknown.
+    frames = [(tb.tb_lineno or 0, str.__getitem__(tb.tb_frame.f_code.co_name, slice(100)), 0) for tb in told]
+    if number > len(told):
+        line, name, _ = frames[_OUTERMOST]
+        frames[_OUTERMOST] = line, name, number - len(told)
+    column = None
+    for i, span in enumerate(told[-1].tb_frame.f_code.co_positions()):
+        if 2 * i == told[-1].tb_lasti:
+            column = None if span[2] is None else span[2] + 1
+            break
+    return told[-1].tb_lineno, column, tuple(frames)

@@ -12,11 +12,13 @@ import builtins
 import re
 import symtable
 import sys
+import textwrap
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
-from executor.languages.base import BrokenTest
+from executor.languages.base import BrokenTest, TestAssertion
+from executor.showing import written
 
 _ENTRY = re.compile(r"\s*([^\W\d]\w*)(\(\)\.[^\W\d]\w*)?\s*\Z")
 
@@ -70,6 +72,52 @@ def _plan(code: str, entry_point: str | None) -> TestPlan:
     if base is None and not names:
         base = _called_builtin(tree)
     return TestPlan(code, tuple(modules), tuple(names), base)
+
+
+def assertions(code: str) -> tuple[TestAssertion, ...]:
+    """The assertions of test code, in order; none of code that does not compile."""
+    found = _by_line(code)
+    return tuple(dict.fromkeys(found[line] for line in sorted(found)))
+
+
+def assertion_at(code: str, line: int | None) -> TestAssertion | None:
+    """The assertion of test code, as a plan has it, that is at this line; None where there is none."""
+    return None if line is None else _by_line(code).get(line)
+
+
+def _by_line(code: str) -> dict[int, TestAssertion]:
+    with PARSING:
+        return _read_assertions(code)
+
+
+@lru_cache(maxsize=4096)
+def _read_assertions(code: str) -> dict[int, TestAssertion]:
+    """By each of their lines."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+    found = {}
+    lines = code.splitlines()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            last = node.end_lineno or node.lineno
+            text = textwrap.dedent("\n".join(lines[node.lineno - 1 : last]))
+            found.update(dict.fromkeys(range(node.lineno, last + 1), TestAssertion(text, _expected(node.test))))
+    return found
+
+
+def _expected(condition: ast.expr) -> str | None:
+    """`6` in `f(1, 2) == 6`; None for a condition of another form."""
+    if not (isinstance(condition, ast.Compare) and len(condition.ops) == 1 and isinstance(condition.ops[0], ast.Eq)):
+        return None
+    call = condition.left
+    if not isinstance(call, ast.Call) or (isinstance(call.func, ast.Name) and hasattr(builtins, call.func.id)):
+        return None
+    try:
+        return written(ast.literal_eval(condition.comparators[0]))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _called_builtin(tree: ast.Module) -> str | None:

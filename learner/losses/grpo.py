@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from buffer.trajectory import Group
 from learner.advantages import group_relative, leave_one_out
-from learner.losses.base import LossOutput, TokenBatch, importance_weights, normalise
+from learner.losses.base import LossOutput, PolicyLoss, TokenBatch, importance_weights, normalise
 
 
 class Settings(BaseModel):
@@ -45,17 +45,11 @@ class Settings(BaseModel):
         return self
 
 
-class Loss:
+class Loss(PolicyLoss):
     """min(ratio * A, clip(ratio) * A), corrected for who sampled."""
-
-    supervised = False
-    baseline_needs_greedy = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-
-    def trains(self, step: int, role: str) -> bool:
-        return role == "sampled"
 
     def advantages(self, group: Group) -> list[list[float]]:
         relative = iter(self._relative([t.reward for t in group.sampled]))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from buffer.trajectory import Group, Trajectory
-from learner.losses.base import LossOutput, TokenBatch, importance_weights, normalise
+from learner.losses.base import LossOutput, PolicyLoss, TokenBatch, importance_weights, normalise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ def code_credit(
     return [q * relative + f for q, f in zip(confidence, fine, strict=True)]
 
 
-class Loss:
+class Loss(PolicyLoss):
     """Minus credit times log-probability."""
 
     def __init__(self, settings: Settings) -> None:

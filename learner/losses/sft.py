@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from buffer.trajectory import Group
-from learner.losses.base import LossOutput, TokenBatch, normalise
+from learner.losses.base import LossOutput, PolicyLoss, TokenBatch, normalise
 
 
 class Settings(BaseModel):
@@ -24,14 +24,15 @@ class Settings(BaseModel):
     )
 
 
-class Loss:
+class Loss(PolicyLoss):
     """Minus the log-probability of the references' tokens."""
-
-    supervised = True
-    baseline_needs_greedy = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    @property
+    def supervised(self) -> bool:
+        return True
 
     def trains(self, step: int, role: str) -> bool:
         return role == "reference"

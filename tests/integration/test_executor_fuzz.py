@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from executor.comparing import close, text_equal, value_equal
 from executor.languages import wire
 from executor.languages.base import Finding
 from executor.languages.python import PythonProgram
+from executor.languages.python_findings import raised_in
 from executor.problem import Checker, CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.sandbox.process import End, SandboxLost
 from executor.sandbox.running import Limits, Part, Ran, Run
@@ -281,7 +282,7 @@ KINDS = [
     "",
 ]
 words = st.sampled_from(["raised", "MemoryError", "bad name", "\ud800", None, 3, 10**9, -1]) | values
-messages = st.builds(lambda kind, rest: (kind, *rest), st.sampled_from(KINDS), st.lists(words, max_size=6))
+messages = st.builds(lambda kind, rest: (kind, *rest), st.sampled_from(KINDS), st.lists(words, max_size=7))
 stacks = st.integers(0, 10**9).map(lambda n: b'(most recent call first):\n  File "<program>", line %d in f\n' % n)
 reports = st.lists(
     st.one_of(
@@ -332,6 +333,10 @@ def found(run: Run, test: Test) -> Finding:
     program.close()
     result = TestResult(outcome=finding.outcome, public=True, seconds=finding.seconds, message=finding.message)
     result.got = finding.got
+    result.error = finding.error
+    if finding.error is not None:  # the source has one line
+        frames = finding.error.frames
+        assert len(frames) <= 8 and all(frame.line == 1 and len(frame.function) <= 100 for frame in frames)
     verdict = Verdict(problem_id="p", outcome=finding.outcome, tests=[result], error=finding.error)
     json.dumps(jsonable(verdict), ensure_ascii=False).encode()
     return finding
@@ -370,6 +375,24 @@ def test_a_first_report_that_is_none_is_no_verdict_but_on_us(
         assert found(run, test).outcome is not Outcome.PASS
     except SandboxLost:
         pass
+
+
+numbers = st.integers(-1, 9) | st.just(10**30)
+names = st.sampled_from(["f", "<module>", "a b", "x" * 200, "", "\ud800", "<b>\n"])
+frames_told = st.integers(0, 10).flatmap(lambda n: st.tuples(*[st.tuples(numbers, names, numbers)] * n))
+stacks_told = frames_told | st.lists(st.tuples(*[words] * 3), max_size=3).map(tuple) | words
+
+
+@fuzz
+@given(stacks_told)
+@example(((1, "f", 0),) * 9)
+def test_no_stack_that_is_told_is_taken_for_more_than_it_can_be(told: Any) -> None:
+    error = raised_in([("raised", "KeyError", "KeyError", "x", 1, 1, told)])
+    assert error is not None and error.line == 1 and len(error.frames) <= 8
+    for frame in error.frames:
+        assert frame.line >= 1 and frame.left_out >= 0
+        assert frame.function in ("?", "<module>") or (frame.function.isidentifier() and len(frame.function) <= 100)
+    Verdict.model_validate_json(Verdict(problem_id="p", outcome=Outcome.ERROR, error=error).model_dump_json())
 
 
 @fuzz

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from trajectories import group, reference, sampled, verdict
+from trajectories import dialogue, group, reference, sampled, verdict
 
 from learner.batch_metrics import batch_metrics
 
@@ -45,6 +45,16 @@ def test_means_are_over_sampled_trajectories() -> None:
     assert found["groups_mixed_share"] == pytest.approx(1 / 2)
     assert found["response_tokens"] == pytest.approx((3 + 1 + 2 + 2) / 4)
     assert found["truncated_share"] == pytest.approx(1 / 4)
+
+
+def test_turns_and_repairs_are_counted_by_episode() -> None:
+    repaired = dialogue([1], [([], [2]), ([3], [4])], [0.0, 1.0], outcome="pass")
+    lost = dialogue([1], [([], [2]), ([3], [4]), ([3], [4])], [0.0, 0.0, -1.0])
+    full = lost.model_copy(update={"ending": "context"})
+    at_once = dialogue([1], [([], [2])], [1.0], outcome="pass")
+    found = batch_metrics([group(repaired, lost, full, at_once)], 0)
+    assert (found["turns"], found["first_turn_passing"], found["repaired_share"]) == (9 / 4, 1 / 4, 1 / 4)
+    assert (found["share_passing"], found["context_full_share"]) == (1 / 2, 1 / 4)
 
 
 def test_staleness_and_entropy_are_by_token() -> None:

@@ -38,6 +38,7 @@ def save(checkpoints: Path, step: int, trained: Trained, source: Path, keep: int
         step,
         module=trained[0],
         optimizer=trained[1],
+        critic=None,
         source=source,
         buffer_state=b"buffer %d" % step,
         record={"step": step},
@@ -74,7 +75,7 @@ def test_the_trainers_state_comes_back(trained: Trained, model_folder: Path, tmp
     expected = (random.random(), float(torch.rand(())))
     other = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     other_optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3)
-    checkpoint.load_trainer(folder, other_optimizer)
+    checkpoint.load_trainer(folder, other_optimizer, None)
     assert (random.random(), float(torch.rand(()))) == expected
     assert tensors(other_optimizer.state_dict()["state"]) == tensors(optimizer.state_dict()["state"])
     assert checkpoint.load_record(folder) == ({"step": 3}, b"buffer 3")

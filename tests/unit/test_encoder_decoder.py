@@ -8,7 +8,7 @@ import pytest
 import torch
 from trajectories import reference, sampled
 
-from actors.episode import Episode
+from actors.episode import Episode, Rules
 from buffer.trajectory import Trajectory
 from executor.errors import UserError
 from executor.verdict import no_code
@@ -75,11 +75,11 @@ def test_nothing_is_dropped_out(other_model_folder: Path) -> None:
 
 
 def test_several_turns_are_refused_in_a_line(t5_folder: Path) -> None:
-    episode = Episode("twice", PROMPT)
-    for _ in range(2):
+    episode = Episode("twice", PROMPT, Rules(max_turns=2, max_tokens=99, max_response_tokens=2))
+    for number in range(2):
         episode.respond([10, 11], [-1.0, -1.0], [0, 0], "", "stop")
-        episode.score(no_code("twice", 1, 0), 0.0, {}, [])
-        if episode.turns == 1:
+        episode.judge(no_code("twice", 1, 0))
+        if not number:
             episode.observe([30, 31])
     (sequence,) = pack([[weighted(episode.trajectory())]], 64)
     with pytest.raises(UserError, match=r"'twice': an encoder-decoder learns from one turn.*rollout\.max_turns=1"):

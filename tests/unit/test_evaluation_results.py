@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cluster.benchmark import OTHER, benchmark_of
-from cluster.evaluation_results import Row, incomplete, notes, summarise, table
-from cluster.evaluation_samples import Tally
+from cluster.evaluation_results import Row, incomplete, needed, notes, summarise, table
+from cluster.evaluation_tallies import Tally
 from cluster.statistics import Interval
 from executor.problem import Problem
 
@@ -71,26 +71,29 @@ def test_papers_settings_are_those_of_the_benchmark_that_all_problems_are_from()
     mbpp = [problem("mbpp/11"), problem("mbpp/12")]
     assert (benchmark_of(APPS).temperature, benchmark_of(APPS).top_p) == (0.6, 0.95)
     assert (benchmark_of(mbpp).temperature, benchmark_of(mbpp).top_p) == (1.2, 0.95)
+    for name in ("code_contests/aizu/p00001", "humanevalplus/1", "mbppplus/2", "livecodebench/abc301_a"):
+        assert (benchmark_of([problem(name)]).temperature, benchmark_of([problem(name)]).top_p) == (0.2, 0.95)
+    assert benchmark_of([problem("livecodebench/1")]).name(3) == "medium"
     assert benchmark_of([*APPS, *mbpp]) is benchmark_of([problem("mine")]) is OTHER
     assert (OTHER.temperature, OTHER.top_p) == (1.0, 1.0)
 
 
 def test_problems_that_were_not_judged_are_named() -> None:
-    lacking = incomplete(D02, [1, 10], 20, {"apps/2": "a judging process was lost"})
+    lacking = incomplete(D02, needed([10]), 20, {"apps/2": "a judging process was lost"})
     assert list(lacking) == ["apps/2", "apps/3"]
     assert lacking["apps/2"] == {
         "judged_samples": 0,
-        "too_few_for_k": [1, 10],
+        "too_few_for": ["pass@1", "pass@10"],
         "reason": "a judging process was lost",
     }
     for zero, fate in ((False, "are left out"), (True, "count as 0")):
-        (told,) = notes(lacking, [10], zero)
+        (told,) = notes(lacking, needed([10]), zero)
         assert told.startswith("pass@1, pass@10: ") and fate in told and told.endswith("apps/2, apps/3")
-    many = incomplete({f"p{number}": Tally() for number in range(12)}, [1], 1, {})
-    assert notes(many, [1], False)[0].endswith("p8, p9 and 2 more")
-    some = incomplete({"a": Tally(19, 0, 0)}, [20], 20, {})
-    assert [line.partition(":")[0] for line in notes(some, [20], False)] == ["pass@20"]
-    assert notes({}, [1], False) == []
+    many = incomplete({f"p{number}": Tally() for number in range(12)}, needed([1]), 1, {})
+    assert notes(many, needed([1]), False)[0].endswith("p8, p9 and 2 more")
+    some = incomplete({"a": Tally(19, 0, 0)}, needed([20]), 20, {})
+    assert [line.partition(":")[0] for line in notes(some, needed([20]), False)] == ["pass@20"]
+    assert notes({}, needed([1]), False) == []
 
 
 def test_the_table_is_markdown_with_aligned_columns() -> None:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.evaluation_samples import JudgedSample, Sampled, SampleFile, Tally, differences, seed_of
+from cluster.evaluation_samples import SampleFile, differences
+from cluster.evaluation_tallies import JudgedSample, JudgedTurn, Sampled, Tally, seed_of
 from executor.errors import UserError
 from executor.problem import Sample
-from executor.verdict import Outcome
+from executor.verdict import ErrorInfo, Outcome, Verdict
 
 MADE_WITH = {"form": 1, "model": "m", "temperature": 1.0, "seed": 0}
 PROBLEMS = ["a", "b"]
@@ -21,8 +22,26 @@ WANTED = [(problem_id, index) for problem_id in PROBLEMS for index in range(3)]
 
 
 def line(problem_id: str, index: int, outcome: Outcome = Outcome.PASS, passed: int = 2) -> JudgedSample:
-    verdict = {"problem_id": problem_id, "index": index, "outcome": outcome.value, "passed": passed, "total": 4}
-    return JudgedSample(problem_id, index, seed_of(0, problem_id, index), "r\n\u4f60", "print()", 3, "stop", verdict)
+    passes = outcome is Outcome.PASS
+    turn = JudgedTurn(
+        seed=seed_of(0, problem_id, index, 0),
+        response="r\n\u4f60",
+        program="print()",
+        tokens=3,
+        finish_reason="stop",
+        outcome=outcome,
+        passes_public=passes,
+        passes_all=passes,
+    )
+    # A program may write half a surrogate pair, which no UTF-8 file holds as it is.
+    verdict = Verdict(problem_id=problem_id, index=index, outcome=outcome, passed=passed, total=4)
+    verdict.error = ErrorInfo(type="E", message="\ud800")
+    return JudgedSample(
+        problem_id=problem_id, index=index, program="print()", verdict=verdict, ending="turns", turns=[turn]
+    )
+
+
+ALL_PASS = Tally(samples=3, passed=3, tests_passed=6, passed_after=[3], public=3, first_public=3, turns=3)
 
 
 def write(path: Path, samples: list[tuple[str, int]], **options: bool) -> None:
@@ -52,10 +71,10 @@ def test_it_holds_each_sample_once_wherever_it_was_cut_off(
             assert sampled.count == path.read_bytes().count(b"\n") <= written
             for problem_id, index in sampled.missing():
                 file.add(line(problem_id, index))
-                sampled.add(problem_id, index, Outcome.PASS, 2)
+                sampled.add(line(problem_id, index))
         rows = [json.loads(text) for text in path.read_text().splitlines()]
         assert sorted((row["problem_id"], row["index"]) for row in rows) == WANTED
-        assert read(path).tallies == sampled.tallies == dict.fromkeys(PROBLEMS, Tally(3, 3, 6))
+        assert read(path).tallies == sampled.tallies == dict.fromkeys(PROBLEMS, ALL_PASS)
 
 
 def test_more_samples_may_be_asked_for_later_and_fewer(tmp_path: Path) -> None:
@@ -70,10 +89,12 @@ def test_what_is_drawn_meanwhile_is_not_drawn_again() -> None:
     sampled = Sampled(PROBLEMS, 2)
     missing = sampled.missing()
     assert next(missing) == ("a", 0)
-    sampled.add("a", 1, Outcome.FAILURE, 1)
-    sampled.add("a", 1, Outcome.PASS, 4)
+    sampled.add(line("a", 1, Outcome.FAILURE, 1))
+    sampled.add(line("a", 1, Outcome.PASS, 4))
     assert list(missing) == [("b", 0), ("b", 1)]
-    assert sampled.tallies["a"] == Tally(1, 0, 1) and sampled.outcomes == {Outcome.FAILURE: 1}
+    assert sampled.tallies["a"] == Tally(samples=1, tests_passed=1, turns=1) and sampled.outcomes == {
+        Outcome.FAILURE: 1
+    }
 
 
 def test_other_settings_are_told_in_one_line_and_change_nothing(tmp_path: Path) -> None:
@@ -123,10 +144,16 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_the_judge_reads_its_lines_as_samples(tmp_path: Path) -> None:
     path = tmp_path / "r.samples.jsonl"
     write(path, WANTED[:1])
-    assert Sample.model_validate_json(path.read_text()) == Sample(problem_id="a", program="print()")
+    assert Sample.model_validate(json.loads(path.read_text())) == Sample(problem_id="a", program="print()")
 
 
-def test_every_sample_has_a_seed_of_its_own() -> None:
-    seeds = {seed_of(seed, name, index) for seed in (0, 1) for name in ("a", "a/1") for index in range(1000)}
-    assert len(seeds) == 4000 and all(0 <= seed < 1 << 53 for seed in seeds)
-    assert seed_of(0, "a", 0) == seed_of(0, "a", 0)
+def test_every_response_has_a_seed_of_its_own() -> None:
+    seeds = {
+        seed_of(seed, name, index, turn)
+        for seed in (0, 1)
+        for name in ("a", "a/1")
+        for index in range(500)
+        for turn in range(3)
+    }
+    assert len(seeds) == 6000 and all(0 <= seed < 1 << 53 for seed in seeds)
+    assert seed_of(0, "a", 0, 1) == seed_of(0, "a", 0, 1)

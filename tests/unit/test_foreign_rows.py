@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.problem_sets import apps, humaneval, jsonl, mbpp
+from actors.problem_sets import apps, code_contests, humaneval, humanevalplus, jsonl, livecodebench, mbpp, mbppplus
 from actors.problem_sets.base import load
 from actors.problem_sets.rows import BrokenRow, Row, good, of_split, rows
 from executor.errors import UserError
@@ -23,6 +23,33 @@ from executor.problem import Problem
 
 MBPP = {"task_id": 11, "text": "One.", "code": "def f(): return 1", "test_list": ["assert f() == 1"]}
 APPS = {"problem_id": 1, "question": "Echo.", "input_output": '{"inputs": ["a\\n"], "outputs": ["a\\n"]}'}
+CODE_CONTESTS = {
+    "name": "1_A. One",
+    "description": "Echo.",
+    "public_tests": {"input": ["1"], "output": ["1"]},
+    "private_tests": {"input": ["2"], "output": ["2"]},
+    "generated_tests": {"input": [], "output": []},
+    "source": 2,
+    "difficulty": 7,
+    "solutions": {"language": [3], "solution": ["print(input())"]},
+    "cf_rating": 800,
+    "cf_tags": ["math"],
+    "time_limit": {"seconds": 1, "nanos": 0},
+    "memory_limit_bytes": 256000000,
+    "input_file": "",
+    "output_file": "",
+}
+LIVECODEBENCH = {
+    "question_content": "One more.",
+    "platform": "leetcode",
+    "question_id": "1",
+    "contest_date": "2024-05-01T00:00:00",
+    "starter_code": "class Solution:\n    def f(self, n: int) -> int:\n        ",
+    "difficulty": "easy",
+    "public_test_cases": '[{"input": "1", "output": "2", "testtype": "functional"}]',
+    "private_test_cases": '[{"input": "2", "output": "3", "testtype": "functional"}]',
+    "metadata": '{"func_name": "f"}',
+}
 HUMANEVAL = {
     "task_id": "HumanEval/3",
     "prompt": 'def f(x):\n    """One more."""\n',
@@ -96,6 +123,13 @@ READERS: list[tuple[Any, dict[str, Any]]] = [
     (humaneval._problem, HUMANEVAL),
     (lambda row: mbpp._problem(row, mbpp._Wanted(None, True)), {**MBPP, "test_imports": ["import math"], "test": ""}),
     (lambda row: mbpp._problem(row, mbpp._Wanted(None, False)), {**HUMANEVAL, "task_id": "MBPP/3", "description": "d"}),
+    (humanevalplus._problem, HUMANEVAL),
+    (
+        mbppplus._problem,
+        {**MBPP, "test_imports": [], "test": "inputs = [[], [1]]\nresults = [1, 2]\nfor i in inputs: f(*i)"},
+    ),
+    (lambda row: code_contests._problem(row, True), CODE_CONTESTS),
+    (lambda row: livecodebench._problem(row, livecodebench._Window("2024", "")), LIVECODEBENCH),
 ]
 
 
@@ -217,6 +251,26 @@ def test_a_data_set_that_is_a_script_is_read_from_its_files(datasets: Any, monke
     monkeypatch.setattr(datasets, "load_dataset", hub)
     assert [p.id for p in load("apps:codeparrot/apps/all#test")] == ["apps/test/1"]
     assert hub.asked[1] == ("codeparrot/apps", None, {"data_dir": "all", "revision": "refs/convert/parquet"})
+
+
+def test_a_script_without_converted_files_is_read_from_the_jsonl_beside_it(
+    datasets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def load_dataset(path: str, name: str | None = None, **options: Any) -> dict[str, list[dict[str, Any]]]:
+        if path == "json":
+            asked.append(options)
+            return {"train": [LIVECODEBENCH]}
+        raise RuntimeError("no such revision" if "revision" in options else "Dataset scripts are no longer supported")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert [p.id for p in load("livecodebench:owner/name#2024..")] == ["livecodebench/1"]
+    assert asked == [{"data_files": "hf://datasets/owner/name/*.jsonl"}]
+    with pytest.raises(
+        UserError, match="published as a script, and not to be had as files:\nRuntimeError: no such revision"
+    ):
+        load("livecodebench:owner/name/release_v5")
 
 
 def test_a_hub_that_is_out_of_reach_is_told_in_two_lines(datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,11 +49,14 @@ def make(model_folder: Path, tmp_path: Path) -> Iterator[Make]:
         settings = LearnerSettings(
             **{
                 "model_path": str(model_folder),
+                "reference_path": str(model_folder),
                 "algorithm": "rltf",
                 "loss": {},
                 "temperature": 1.0,
                 "learning_rate": 1e-3,
                 "warmup_steps": 0,
+                "epochs": 1,
+                "minibatches": 1,
                 "weight_decay": 0.0,
                 "betas": (0.9, 0.95),
                 "max_gradient_norm": 1.0,
@@ -172,13 +175,13 @@ def test_micro_batches_do_not_change_the_step(make: Make) -> None:
 
 def test_an_aborted_step_changes_nothing_and_leaves_nothing_behind(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     learner, never_aborted = make(micro_batch_tokens=16), make(micro_batch_tokens=16)
-    before, forward = weights(learner), learner._policy.log_probs
+    before, forward = weights(learner), learner._policy.predict
 
-    def abort_during_the_first_pass(*arguments: Any) -> torch.Tensor:
+    def abort_during_the_first_pass(*arguments: Any) -> Any:
         learner.abort()
         return forward(*arguments)
 
-    monkeypatch.setattr(learner._policy, "log_probs", abort_during_the_first_pass)
+    monkeypatch.setattr(learner._policy, "predict", abort_during_the_first_pass)
     assert learner.step(1, batch(), 1) is None
     assert same(weights(learner), before)
     assert not list((Path(learner._settings.run_folder) / "trajectories").iterdir())

@@ -38,6 +38,21 @@ def test_memory_grows_with_everything_that_takes_it() -> None:
     assert machine.needed_gib(config(), 2 * parameters) > least
 
 
+def test_a_critic_and_a_reference_take_memory_too() -> None:
+    parameters = 135_000_000
+    rlef = "algorithm.name=rlef"
+    own, shared, neither = (
+        machine.needed_gib(config(rlef, *more), parameters)
+        for more in (
+            (),
+            ("algorithm.loss.value_network=shared",),
+            ("algorithm.loss.value=group", "algorithm.loss.reference_penalty=0"),
+        )
+    )
+    assert own - shared == pytest.approx(135e6 * 16 / 2**30)
+    assert neither == machine.needed_gib(config(), parameters) < shared
+
+
 def test_a_small_run_fits(model_folder: Path) -> None:
     if psutil.virtual_memory().available < 7 << 30:
         pytest.skip("less than 7 GiB of memory are free")

@@ -36,7 +36,8 @@ def write(path: Path, *rows: object) -> str:
 
 def test_a_kind_is_a_file_of_the_folder() -> None:
     folder = STARTER.parent
-    assert set(kinds()) == {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "hub", "jsonl", "rows"}
+    others = {"__init__", "base", "code_cases", "hub", "jsonl", "public_tests", "rows"}
+    assert set(kinds()) == {path.stem for path in folder.glob("*.py")} - others
     assert len(forms()) == len(kinds()) + 2
 
 
@@ -53,12 +54,31 @@ def test_the_starter_halves_share_no_problem() -> None:
     assert not {p.prompt for p in train} & {p.prompt for p in held_out}
     assert load("starter") == train + held_out
     assert load("starter:train", 3) == train[:3]
-    with pytest.raises(UserError, match="starter:train and starter:held_out"):
-        load("starter:wrong")
+
+
+def test_starter_takes_several_names_in_their_order() -> None:
+    train, second_try = load("starter:train"), load("starter:second_try_train")
+    assert load("starter:train,second_try_train") == train + second_try
+    assert load("starter:second_try_train, train") == second_try + train
+
+
+@pytest.mark.parametrize(
+    "rest, message",
+    [
+        ("wrong", "'starter:wrong': no starter problems are named 'wrong'; there are starter:train, starter:held_out"),
+        ("second_try_wrong", "are named 'second_try_wrong'"),
+        ("train,wrong", "'starter:train,wrong': no starter problems are named 'wrong'"),
+        ("train,", "are named ''"),
+        ("train,held_out,train", "'train' comes twice"),
+    ],
+)
+def test_an_unknown_starter_name_is_refused(rest: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(f"starter:{rest}")
 
 
 def test_every_starter_problem_has_public_and_private_tests_and_a_reference() -> None:
-    for problem in load("starter"):
+    for problem in load("starter:train,held_out,second_try_train,second_try_held_out"):
         assert problem.public_tests and problem.private_tests and problem.references, problem.id
         assert not set(map(repr, problem.public_tests)) & set(map(repr, problem.private_tests)), problem.id
 

@@ -109,6 +109,20 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def test_turns_and_the_feedback_between_them_are_shown(run: Path) -> None:
+    several = episode(
+        tokens=["print", "wrong", "pass"],
+        credits=[0.5, 0.0, 0.5],
+        log_probs=[-0.1, None, -0.2],
+        policy_versions=[0, None, 1],
+        turns=[{"reward": -0.2, "outcome": "no_code"}, {"reward": 1.0, "outcome": "pass"}],
+    )
+    (run / "trajectories" / "step_000003.jsonl").write_text(json.dumps(several) + "\n")
+    page = write_report(run).read_text()
+    assert '<span class="t" title="&#39;wrong&#39;\nnot sampled">wrong</span>' in page
+    assert "turns before: no_code -0.20" in page
+
+
 def test_everything_is_shown(run: Path) -> None:
     path = write_report(run)
     assert path == run / "report.html"

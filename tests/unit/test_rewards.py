@@ -297,10 +297,11 @@ def test_a_reward_says_what_it_needs() -> None:
     def needs(name: str, **settings: Any) -> base.Needs:
         return base.needs(base.make(name, settings))
 
-    assert needs("grpo") == needs("sft") == needs("rltf") == base.Needs()
-    assert needs("rltf", linter=True) == base.Needs(linter_rules=("E9", "F63", "F7", "F82"))
-    assert needs("rltf", linter=True, linter_rules=["F"]) == base.Needs(linter_rules=("F",))
-    assert needs("rltf", executed_lines=True) == base.Needs(executed_lines=True)
+    assert needs("grpo") == needs("sft") == needs("rlef") == base.Needs()
+    assert needs("rltf") == base.Needs(token_offsets=True)
+    assert needs("rltf", linter=True) == base.Needs(linter_rules=("E9", "F63", "F7", "F82"), token_offsets=True)
+    assert needs("rltf", linter=True, linter_rules=["F"]) == base.Needs(linter_rules=("F",), token_offsets=True)
+    assert needs("rltf", executed_lines=True) == base.Needs(executed_lines=True, token_offsets=True)
 
 
 def test_grpo_pays_for_a_pass_or_by_share() -> None:

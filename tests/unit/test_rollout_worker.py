@@ -13,6 +13,8 @@ import pytest
 from asynchronous import asynchronous
 
 from actors.engine.protocol import Completion, EngineSettings, SamplingSettings
+from actors.episode import Rules
+from actors.feedback_turns import FeedbackSettings
 from actors.prompts import reference_response
 from actors.rollout import RolloutSettings, RolloutWorker
 from buffer.trajectory import Trajectory
@@ -24,6 +26,7 @@ from executor.verdict import Outcome, Verdict
 
 PROGRAM = "n = int(input())\nif n > 9:\n    print(missing)\nprint(n)"
 PROBLEM = Problem(id="p", prompt="?", kind="stdio", public_tests=[StdioTest(input="2\n", output="5\n")])
+SINGLE = Rules(max_turns=1, max_tokens=512, max_response_tokens=200)
 SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_tokens=200)
 
 
@@ -68,7 +71,9 @@ class Engine:
         pass
 
 
-def worker(model_folder: Path, judge: Judge, name: str, reward: dict[str, Any]) -> tuple[RolloutWorker, Pool]:
+def worker(
+    model_folder: Path, judge: Judge, name: str, reward: dict[str, Any], rules: Rules = SINGLE
+) -> tuple[RolloutWorker, Pool]:
     settings = RolloutSettings(
         name="r",
         engine=EngineSettings(str(model_folder), "float32", 512, 1, 0.1, 0.1, 1, 0),
@@ -79,6 +84,9 @@ def worker(model_folder: Path, judge: Judge, name: str, reward: dict[str, Any]) 
         sampling=SAMPLING,
         concurrent_groups=1,
         tests="all",
+        rules=rules,
+        feedback=FeedbackSettings("tests", None, 600),
+        max_prompt_tokens=312,
         worked_examples=0,
         with_greedy=False,
         with_reference=False,
@@ -164,3 +172,60 @@ def test_a_reference_is_one_that_fits_and_is_written_tidily_unless_asked_otherwi
     made._settings = dataclasses.replace(made._settings, tidy_references=False)
     assert drawn() == {f"```python\n{odd}\n```", "```python\ny = 2\n```"}
     assert made._reference(problem.model_copy(update={"references": [long]}), [0, 1]) is None
+
+
+class Replies(Engine):
+    """Says one thing after the other, and keeps what it was asked."""
+
+    def __init__(self, replies: list[list[int]]) -> None:
+        self.replies, self.asked = replies, list[list[int]]()
+
+    async def generate(self, prompt_ids: list[int], sampling: SamplingSettings) -> Completion:
+        ids = self.replies[len(self.asked)]
+        self.asked.append(prompt_ids)
+        return Completion(ids, [-1.0] * len(ids), [0] * len(ids), "stop")
+
+
+@asynchronous
+async def test_an_episode_of_several_turns_is_played_judged_and_paid(model_folder: Path, judge: Judge) -> None:
+    problem = Problem(
+        id="twice",
+        prompt="Print twice the number.",
+        kind="stdio",
+        public_tests=[StdioTest(input="2\n", output="4\n")],
+        private_tests=[StdioTest(input="7\n", output="14\n")],
+    )
+    rules = Rules(max_turns=3, max_tokens=3000, max_response_tokens=60)
+    made, pool = worker(model_folder, judge, "rlef", {}, rules)
+    tokenizer = made._tokenizer
+    says = ["I do not know.", "```python\nprint(int(input()) + 1)\n```", "```python\nprint(2 * int(input()))\n```"]
+    engine = Replies([[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in says])
+    made._engine = engine  # type: ignore[assignment]
+    trajectory = await made._episode(problem, [0, 1], SAMPLING, "sampled", 0)
+    assert trajectory is not None and trajectory.passed and trajectory.ending == "turns"
+    assert [turn.reward for turn in trajectory.turns] == [-0.2, 0.0, 1.0]
+    assert [request.tests for request in pool.asked] == ["public", "all"], "what holds no program runs nowhere"
+    told = [
+        tokenizer.decode(after[len(before) :]) for before, after in zip(engine.asked, engine.asked[1:], strict=False)
+    ]
+    assert "no program" in told[0].lower() or "no code" in told[0].lower() or "code block" in told[0].lower()
+    assert "2" in told[1] and "4" in told[1] and "3" in told[1] and "14" not in told[1], (
+        "input, expected and got of the public test"
+    )
+    replies = [t for ids in engine.replies for t in ids]
+    trained = [t for t, m in zip(trajectory.token_ids, trajectory.loss_mask, strict=True) if m]
+    assert trained == replies
+    await made.stop()
+
+
+@asynchronous
+async def test_an_episode_that_the_executors_lost_is_left_out_whole(model_folder: Path, judge: Judge) -> None:
+    made, pool = worker(model_folder, judge, "rlef", {}, Rules(max_turns=2, max_tokens=900, max_response_tokens=60))
+
+    async def lost(request: JudgeRequest) -> Verdict:
+        return Verdict(problem_id="p", outcome=Outcome.INFRASTRUCTURE if request.tests == "all" else Outcome.FAILURE)
+
+    pool.judge = lost  # type: ignore[method-assign]
+    assert await made._episode(PROBLEM, [0, 1], SAMPLING, "sampled", 0) is None
+    assert (made._counts["infrastructure"], made._counts["episodes"]) == (1, 0)
+    await made.stop()

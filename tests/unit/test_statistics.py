@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.statistics import Interval, mean_interval, padded, paired_difference, pass_at_k, rate_interval
+from cluster.statistics import (
+    Interval,
+    mean_interval,
+    padded,
+    paired_difference,
+    pass_at_k,
+    rate_interval,
+    ratio_interval,
+)
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden.json"
 D01 = [
@@ -109,6 +117,32 @@ def test_one_problem_says_nothing_of_its_spread() -> None:
     assert paired_difference([(0, 4)], [(4, 4)]) == (1.0, -1.0, 1.0)
     with pytest.raises(ValueError, match="no problems"):
         mean_interval([])
+
+
+def test_a_ratio_is_of_the_sums_and_problems_that_have_nothing_are_left_out() -> None:
+    ratio = ratio_interval([1, 0, 3, 0], [2, 0, 8, 10])
+    assert ratio.mean == pytest.approx(4 / 20) and ratio.low < ratio.mean < ratio.high
+    assert ratio == ratio_interval([1, 3, 0], [2, 8, 10])
+    assert ratio_interval([0, 2], [0, 4]) == Interval(0.5, -math.inf, math.inf)
+    with pytest.raises(ValueError, match="no problems"):
+        ratio_interval([0], [0])
+
+
+def test_a_ratio_of_equal_wholes_is_a_mean() -> None:
+    values = [0.0, 1.0, 3.0, 1.0]
+    ratio, mean = ratio_interval([2 * value for value in values], [2.0] * 4), mean_interval(values)
+    assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((mean.mean, mean.low, mean.high))
+
+
+def test_the_interval_of_a_ratio_holds_the_truth_about_95_times_in_100() -> None:
+    random = np.random.default_rng(0)
+    problems, trials, held = 40, 200, 0
+    for trial in range(trials):
+        wholes = random.integers(0, 9, problems)
+        parts = random.binomial(wholes, random.choice([0.1, 0.5], problems))
+        interval = ratio_interval(parts.tolist(), wholes.tolist(), seed=trial, resamples=2000)
+        held += interval.low <= 0.3 <= interval.high
+    assert 0.90 <= held / trials <= 0.99
 
 
 def test_paired_difference_holds_the_truth_about_95_times_in_100() -> None:

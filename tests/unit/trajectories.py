@@ -64,3 +64,39 @@ def reference(prompt: Sequence[int], response: Sequence[int]) -> Trajectory:
 
 def group(*members: Trajectory, group_id: int = 0, **fields: Any) -> Group:
     return Group(group_id=group_id, problem_id="p", issued_version=0, trajectories=list(members), **fields)
+
+
+def dialogue(
+    prompt: Sequence[int],
+    turns: Sequence[tuple[Sequence[int], Sequence[int]]],
+    rewards: Sequence[float],
+    *,
+    log_probs: Sequence[Sequence[float]] | None = None,
+    outcome: Outcome | str = Outcome.FAILURE,
+) -> Trajectory:
+    """Several turns, each a response and the feedback before it (that of the first is not used); `outcome` is the last one's."""
+    ids, probs, mask, told = list(prompt), [0.0] * len(prompt), [0] * len(prompt), []
+    for number, (feedback, response) in enumerate(turns):
+        between = list(feedback) if number else []
+        ids += [*between, *response]
+        probs += [0.0] * len(between) + list(log_probs[number] if log_probs else [-1.0] * len(response))
+        mask += [0] * len(between) + [1] * len(response)
+        final = number == len(turns) - 1
+        told.append(
+            Turn(
+                start=len(ids) - len(response),
+                end=len(ids),
+                response="",
+                finish_reason="stop",
+                verdict=verdict(outcome if final else Outcome.FAILURE),
+                reward=rewards[number],
+            )
+        )
+    return Trajectory(
+        problem_id="p",
+        token_ids=ids,
+        log_probs=probs,
+        policy_versions=[0 if m else NOT_SAMPLED for m in mask],
+        loss_mask=mask,
+        turns=told,
+    )
