@@ -64,6 +64,7 @@ async def measure(episodes: int, turns: int, problems: list[Problem], tokenizer:
         [*tokenizer.encode(reference_response(p, p.references[0]), add_special_tokens=False), tokenizer.eos_token_id]
         for p in problems
     ]
+    prompts = [prompt_ids(tokenizer, p, 2) for p in problems]  # a rollout actor makes one a group, not one an episode
     feedback = FeedbackTurns(FeedbackSettings("tests", None, 256), tokenizer, problems, random.Random(0))
     rules = Rules(turns, MOST_TOKENS, max_response_tokens=256)
 
@@ -78,7 +79,7 @@ async def measure(episodes: int, turns: int, problems: list[Problem], tokenizer:
 
     async def real(number: int) -> None:
         clock, problem = waits(number), problems[number % len(problems)]
-        reply = replies[number % len(problems)]
+        prompt, reply = prompts[number % len(problems)], replies[number % len(problems)]
 
         async def generate(token_ids: list[int]) -> Completion:
             await asyncio.sleep(clock.uniform(*GENERATE_S))
@@ -89,7 +90,7 @@ async def measure(episodes: int, turns: int, problems: list[Problem], tokenizer:
             return failing(problem)
 
         player = Player(generate, lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)), judge, feedback.ids)
-        episode = await play(problem, prompt_ids(tokenizer, problem, 2), rules, player)
+        episode = await play(problem, prompt, rules, player)
         assert not isinstance(episode, Verdict) and len(episode.turns) == turns
 
     await real(0)  # what is set up once
