@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.problem import Problem
+from executor.problem import LANGUAGE_NAMES, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,7 +19,6 @@ _FENCE = re.compile(r"```(?P<language>[^\n`]*)\n(?P<body>.*?)(?:^[ \t]*```|\Z)",
 _PYTHON = {"python", "py", "python3"}
 
 _INSTRUCTION = "Answer with one {language} code block and nothing else."
-_NAMES = {"python": "Python", "java": "Java"}
 
 # Solved problems of the two kinds, shown as earlier turns of the chat. None of them is in a problem set of ours.
 _FUNCTION_EXAMPLES = (
@@ -64,7 +63,7 @@ def _message(problem: Problem, statement: str) -> str:
     parts = [statement.strip()]
     if problem.starter_code and statement is problem.prompt:
         parts.append(f"Start from this code:\n```{problem.language}\n{problem.starter_code.rstrip()}\n```")
-    parts.append(_INSTRUCTION.format(language=_NAMES[problem.language]))
+    parts.append(_INSTRUCTION.format(language=LANGUAGE_NAMES[problem.language]))
     return "\n\n".join(parts)
 
 

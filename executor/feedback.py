@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from executor.feedback_templates import DEFAULT, FeedbackTemplates
-from executor.problem import CodeTest, FunctionTest, Problem, StdioTest, Test
+from executor.problem import LANGUAGE_NAMES, CodeTest, FunctionTest, Problem, StdioTest, Test
 from executor.showing import arguments, written
 from executor.verdict import ErrorInfo, Outcome, TestResult, Verdict
 
@@ -25,7 +25,6 @@ _LEAST_TEST_CHARS = 160  # with less of it than this a test is not worth telling
 _SOURCE_CHARS = 100
 _INDENT = "    "
 _PARAGRAPH = "\n\n"
-_LANGUAGES = {"python": "Python", "java": "Java"}
 _LINE_END = re.compile(r"\r\n?|\n")  # what ends a line of source for Python; str.splitlines knows more
 
 
@@ -79,7 +78,7 @@ class _Telling:
     def __init__(self, problem: Problem, program: str, templates: FeedbackTemplates, max_test_chars: int) -> None:
         self._problem, self._templates, self._most = problem, templates, max_test_chars
         self._lines = _LINE_END.split(program)
-        self.retry = templates.retry.format(language=_LANGUAGES[problem.language])
+        self.retry = templates.retry.format(language=LANGUAGE_NAMES[problem.language])
 
     def closed(self, body: str | None, max_chars: int) -> str:
         """The body, or less if there is none or no room for it, and what to do now."""

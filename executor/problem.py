@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Language = Literal["python", "java"]
 Kind = Literal["stdio", "function", "script"]
+LANGUAGE_NAMES: dict[Language, str] = {"python": "Python", "java": "Java"}  # as people and models read them
 
 
 class StdioTest(BaseModel):

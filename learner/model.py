@@ -72,10 +72,6 @@ class Policy:
         """Numbers in a state of the trunk."""
         return self.module.config.get_text_config().hidden_size
 
-    def log_probs(self, packed: PackedSequence) -> Tensor:
-        """Log-probabilities `[N]` of the trained tokens, with gradient."""
-        return self.predict(packed)[0]
-
     def predict(self, packed: PackedSequence, weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[N]` of the trained tokens and the trunk's states `[N, hidden]` that they are predicted from, with gradient; under
         other `weights` than the policy's own, by parameter name, where they are given.

@@ -22,11 +22,6 @@ class ReferencePolicy:
         module = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
         self._weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
 
-    @property
-    def bytes(self) -> int:
-        """Memory of the weights at rest."""
-        return sum(tensor.nbytes for tensor in self._weights.values())
-
     def weights_for(self, policy: Policy) -> dict[str, Tensor]:
         """The weights by name, in the policy's place and type; the caller holds this copy for as long as it scores."""
         return {name: tensor.to(policy.device, torch.float32) for name, tensor in self._weights.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from learners import learner_settings
 from trajectories import dialogue, group, sampled
 
 from buffer.trajectory import Group, Trajectory
@@ -16,7 +17,7 @@ from executor.errors import UserError
 from executor.verdict import Outcome
 from learner.estimates import Estimator, critic_metrics
 from learner.packing import WeightedTrajectory
-from learner.worker import Learner, LearnerSettings
+from learner.worker import Learner
 
 PROMPT = [0, 70, 71, 72]
 Make = Callable[..., Learner]
@@ -41,28 +42,9 @@ def make(model_folder: Path, tmp_path: Path) -> Iterator[Make]:
     def build(resume: str | None = None, **changes: Any) -> Learner:
         folder = tmp_path / f"run{len(made)}"
         (folder / "trajectories").mkdir(parents=True)
-        settings = {
-            "model_path": resume or str(model_folder),
-            "reference_path": str(model_folder),
-            "algorithm": "rlef",
-            "loss": {"value_learning_rate": 1e-3},
-            "temperature": 1.0,
-            "learning_rate": 1e-3,
-            "warmup_steps": 0,
-            "epochs": 1,
-            "minibatches": 1,
-            "weight_decay": 0.0,
-            "betas": (0.9, 0.95),
-            "max_gradient_norm": 1.0,
-            "micro_batch_tokens": 64,
-            "autocast": "none",
-            "threads": 1,
-            "seed": 0,
-            "run_folder": str(folder),
-            "keep_checkpoints": 2,
-            "engine_dtype": "float32",
-        }
-        made.append(Learner(LearnerSettings(**{**settings, **changes}), resume))
+        mine = {"algorithm": "rlef", "loss": {"value_learning_rate": 1e-3}, "micro_batch_tokens": 64, **changes}
+        settings = learner_settings(model_folder, folder, model_path=resume or str(model_folder), **mine)
+        made.append(Learner(settings, resume))
         return made[-1]
 
     yield build

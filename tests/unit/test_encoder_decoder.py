@@ -44,7 +44,7 @@ def alone(policy: Policy, trajectory: Trajectory) -> list[float]:
 def test_each_token_gets_its_log_probability_and_its_own_advantage(t5_folder: Path) -> None:
     policy = Policy(t5_folder, autocast=None, temperature=1.0)
     for sequence in pack([[weighted(t) for t in TRAJECTORIES[:3]], [weighted(TRAJECTORIES[3])]], 64):
-        log_probs = policy.log_probs(sequence).tolist()
+        log_probs = policy.predict(sequence)[0].tolist()
         expected = [value for member in sequence.members for value in alone(policy, member.trajectory)]
         assert log_probs == pytest.approx(expected, abs=2e-5)
         trained = [
@@ -62,15 +62,15 @@ def test_log_probabilities_are_those_at_the_sampling_temperature(t5_folder: Path
     (sequence,) = pack([[weighted(TRAJECTORIES[0])]], 64)
     logits = response_logits(Policy(t5_folder, autocast=None, temperature=1.0).module, TRAJECTORIES[:1])
     expected = (logits / 0.6).log_softmax(-1)[range(5), sequence.targets].tolist()
-    cooled = Policy(t5_folder, autocast=None, temperature=0.6).log_probs(sequence).tolist()
+    cooled = Policy(t5_folder, autocast=None, temperature=0.6).predict(sequence)[0].tolist()
     assert cooled == pytest.approx(expected, abs=2e-5)
 
 
 def test_nothing_is_dropped_out(other_model_folder: Path) -> None:
     policy = Policy(other_model_folder, autocast=None, temperature=1.0)
     (sequence,) = pack([[weighted(TRAJECTORIES[0])]], 64)
-    assert torch.equal(policy.log_probs(sequence), policy.log_probs(sequence))
-    policy.log_probs(sequence).sum().backward()
+    assert torch.equal(policy.predict(sequence)[0], policy.predict(sequence)[0])
+    policy.predict(sequence)[0].sum().backward()
     assert all(p.grad is not None for p in policy.module.parameters())
 
 
@@ -83,7 +83,7 @@ def test_several_turns_are_refused_in_a_line(t5_folder: Path) -> None:
             episode.observe([30, 31])
     (sequence,) = pack([[weighted(episode.trajectory())]], 64)
     with pytest.raises(UserError, match=r"'twice': an encoder-decoder learns from one turn.*rollout\.max_turns=1"):
-        Policy(t5_folder, autocast=None, temperature=1.0).log_probs(sequence)
+        Policy(t5_folder, autocast=None, temperature=1.0).predict(sequence)[0]
 
 
 def test_a_packed_sequence_means_the_same_to_a_model_that_adds_its_mask(codegen_folder: Path) -> None:
@@ -95,4 +95,4 @@ def test_a_packed_sequence_means_the_same_to_a_model_that_adds_its_mask(codegen_
         with torch.no_grad():
             scores = policy.module(ids[None]).logits[0, :-1].log_softmax(-1)
         expected += scores.gather(1, ids[1:, None])[start - 1 :, 0].tolist()
-    assert policy.log_probs(sequence).tolist() == pytest.approx(expected, abs=2e-5)
+    assert policy.predict(sequence)[0].tolist() == pytest.approx(expected, abs=2e-5)

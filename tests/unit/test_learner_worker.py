@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from learners import learner_settings
 from safetensors import safe_open
 from trajectories import group, reference, sampled, verdict
 
@@ -19,7 +20,7 @@ from actors.engine.transformers import start
 from buffer.trajectory import Group
 from executor.verdict import ErrorInfo
 from learner.packing import WeightedTrajectory, pack
-from learner.worker import Learner, LearnerSettings
+from learner.worker import Learner
 
 PROMPT = [0, 70, 71, 72, 73, 74]
 GOOD, BAD = [80, 81, 82, 1], [90, 91, 92, 93, 94, 1]
@@ -46,30 +47,7 @@ def make(model_folder: Path, tmp_path: Path) -> Iterator[Make]:
     def build(resume: str | None = None, **changes: Any) -> Learner:
         run_folder = tmp_path / f"run{len(made)}"
         (run_folder / "trajectories").mkdir(parents=True)
-        settings = LearnerSettings(
-            **{
-                "model_path": str(model_folder),
-                "reference_path": str(model_folder),
-                "algorithm": "rltf",
-                "loss": {},
-                "temperature": 1.0,
-                "learning_rate": 1e-3,
-                "warmup_steps": 0,
-                "epochs": 1,
-                "minibatches": 1,
-                "weight_decay": 0.0,
-                "betas": (0.9, 0.95),
-                "max_gradient_norm": 1.0,
-                "micro_batch_tokens": 256,
-                "autocast": "none",
-                "threads": 1,
-                "seed": 0,
-                "run_folder": str(run_folder),
-                "keep_checkpoints": 2,
-                "engine_dtype": "float32",
-                **changes,
-            }
-        )
+        settings = learner_settings(model_folder, run_folder, **changes)
         made.append(Learner(settings, resume))
         return made[-1]
 
@@ -109,7 +87,7 @@ def test_models_that_vllm_does_not_run_learn_and_their_engine_follows(make: Make
 
     def likelihoods() -> list[float]:
         members = [WeightedTrajectory(sampled([*PROMPT, 40], r), [1.0] * (7 + len(r))) for r in (GOOD, BAD)]
-        return [float(learner._policy.log_probs(pack([[member]], 64)[0]).detach().sum()) for member in members]
+        return [float(learner._policy.predict(pack([[member]], 64)[0])[0].detach().sum()) for member in members]
 
     async def scored(source: dict[str, str]) -> list[list[float]]:
         engine = await start(EngineSettings(str(other_model_folder), "float32", 64, 4, 0.1, 0.5, 1, 0))

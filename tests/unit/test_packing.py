@@ -63,7 +63,7 @@ def test_packed_log_probabilities_are_those_of_each_trajectory_alone(
     seen = 0
     with torch.no_grad():
         for sequence in packed:
-            together = policy.log_probs(sequence)
+            together = policy.predict(sequence)[0]
             one_by_one = torch.cat([alone(policy, member.trajectory) for member in sequence.members])
             torch.testing.assert_close(together, one_by_one, atol=1e-4, rtol=0)
             seen += len(together)
@@ -80,7 +80,7 @@ def gradients(policy: Policy, losses: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("max_tokens", [200, 40])
 def test_packed_gradients_are_those_of_each_trajectory_alone(policy: Policy, max_tokens: int) -> None:
     packed = gradients(
-        policy, [-(torch.tensor(s.advantages) * policy.log_probs(s)).sum() for s in pack(TWO_GROUPS, max_tokens)]
+        policy, [-(torch.tensor(s.advantages) * policy.predict(s)[0]).sum() for s in pack(TWO_GROUPS, max_tokens)]
     )
     single = gradients(
         policy,

@@ -31,7 +31,7 @@ def test_log_probabilities_are_those_at_the_sampling_temperature(model_folder: P
     trajectory = sampled(TOKENS[:3], TOKENS[3:])
     (sequence,) = pack([[WeightedTrajectory(trajectory, [1.0] * len(TOKENS))]], 100)
     torch.testing.assert_close(
-        policy.log_probs(sequence).detach(), plain_scores(policy, temperature)[2:], atol=1e-5, rtol=0
+        policy.predict(sequence)[0].detach(), plain_scores(policy, temperature)[2:], atol=1e-5, rtol=0
     )
 
 
@@ -40,13 +40,13 @@ def test_a_reference_is_scored_at_temperature_one_beside_samples_that_are_not(mo
     members = [WeightedTrajectory(made(TOKENS[:3], TOKENS[3:]), [1.0] * len(TOKENS)) for made in (sampled, reference)]
     (sequence,) = pack([members], 100)
     expected = torch.cat([plain_scores(policy, temperature)[2:] for temperature in (0.6, 1.0)])
-    torch.testing.assert_close(policy.log_probs(sequence).detach(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(policy.predict(sequence)[0].detach(), expected, atol=1e-5, rtol=0)
 
 
 def test_autocast_changes_matrix_products_and_no_weight(model_folder: Path) -> None:
     policy = make(model_folder, autocast=torch.bfloat16)
     (sequence,) = pack([[WeightedTrajectory(sampled(TOKENS[:3], TOKENS[3:]), [1.0] * len(TOKENS))]], 100)
-    log_probs = policy.log_probs(sequence)
+    log_probs = policy.predict(sequence)[0]
     assert log_probs.dtype == torch.float32
     assert {p.dtype for p in policy.module.parameters()} == {torch.float32}
     exact = plain_scores(policy)[2:]

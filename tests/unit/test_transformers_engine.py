@@ -58,7 +58,7 @@ def learned(policy: Policy, prompt: list[int], response: list[int]) -> list[floa
     """The learner's log-probabilities of a response."""
     trajectory = sampled(prompt, response)
     (sequence,) = pack([[WeightedTrajectory(trajectory, [1.0] * len(trajectory.token_ids))]], 1000)
-    return policy.log_probs(sequence).detach().tolist()
+    return policy.predict(sequence)[0].detach().tolist()
 
 
 def publish(folder: Path, to: Path, seed: int = 0) -> tuple[Policy, dict[str, str]]:
