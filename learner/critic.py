@@ -17,6 +17,7 @@ from transformers import AutoModel
 from learner.losses.base import CriticSettings
 from learner.model import Policy, trunk_states
 from learner.packing import PackedSequence
+from learner.segment_attention import use_segments
 
 FILE = "critic.safetensors"
 _HEAD_DEVIATION = 0.01
@@ -35,6 +36,8 @@ class Critic(nn.Module):
             if settings.network == "own"
             else None
         )
+        if self.trunk is not None:
+            use_segments(self.trunk)
         self.head = nn.Linear(policy.hidden_size, 1)
         nn.init.normal_(self.head.weight, std=_HEAD_DEVIATION / policy.hidden_size**0.5)
         nn.init.zeros_(self.head.bias)

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from learner import encoder_decoder
 from learner.packing import PackedSequence
+from learner.segment_attention import as_mask, segmented, use_segments
 
 
 class _Predicting(torch.nn.Module):
@@ -40,10 +41,13 @@ class _Predicting(torch.nn.Module):
 def trunk_states(trunk: Any, packed: PackedSequence) -> Tensor:
     """States `[N, hidden]` that the trained tokens of a packed sequence are predicted from."""
     device = trunk.device
-    mask = packed.attention_mask(device)
-    if trunk.config._attn_implementation == "eager":
-        # It adds the mask to its scores, where True would count for one.
-        mask = torch.zeros(mask.shape, device=device).masked_fill(~mask, torch.finfo(torch.float32).min)
+    if segmented(trunk):
+        mask = as_mask(packed.segments)
+    else:
+        mask = packed.attention_mask(device)
+        if trunk.config._attn_implementation == "eager":
+            # It adds the mask to its scores, where True would count for one.
+            mask = torch.zeros(mask.shape, device=device).masked_fill(~mask, torch.finfo(torch.float32).min)
     hidden = trunk(
         input_ids=torch.tensor([packed.token_ids], device=device),
         position_ids=torch.tensor([packed.positions], device=device),
@@ -62,6 +66,7 @@ class Policy:
         self.module: PreTrainedModel = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         self.module.to(device)  # type: ignore[arg-type]
         self.module.eval()  # the engine samples without dropout
+        use_segments(self.module)
         self.device = device
         self._predicting = _Predicting(self.module)
         self._autocast = autocast

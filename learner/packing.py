@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,14 +33,23 @@ class WeightedTrajectory:
         return sum(self.trajectory.loss_mask)
 
 
+class Segment(NamedTuple):
+    """Neighbouring tokens of a packed sequence of which each sees those before it in the segment and all of a prefix."""
+
+    prefix_start: int
+    prefix_end: int
+    """Where the prefix is; equal for none."""
+    start: int
+    end: int
+
+
 @dataclass
 class PackedSequence:
     """One forward pass. T is its number of tokens, N the number of trained ones among them."""
 
     token_ids: list[int] = field(default_factory=list)  # [T]
     positions: list[int] = field(default_factory=list)  # [T]
-    blocks: list[int] = field(default_factory=list)  # [T] the block of a token
-    branches: list[int] = field(default_factory=list)  # [T] its branch; 0 is the block's prefix
+    segments: list[Segment] = field(default_factory=list)  # prefixes and branches, in the order of their tokens
     predictors: list[int] = field(default_factory=list)  # [N] index of the token that predicts
     targets: list[int] = field(default_factory=list)  # [N] the token predicted
     behaviour_log_probs: list[float] = field(default_factory=list)  # [N]
@@ -54,23 +64,20 @@ class PackedSequence:
 
     def attention_mask(self, device: torch.device | str = "cpu") -> Tensor:
         """`[1, 1, T, T]` bool, True where the row's token may see the column's."""
-        blocks = torch.tensor(self.blocks, device=device)
-        branches = torch.tensor(self.branches, device=device)
-        positions = torch.tensor(self.positions, device=device)
-        same_block = blocks[:, None] == blocks[None, :]
-        visible_branch = (branches[None, :] == 0) | (branches[:, None] == branches[None, :])
-        earlier = positions[None, :] <= positions[:, None]
-        return (same_block & visible_branch & earlier)[None, None]
+        mask = torch.zeros(len(self), len(self), dtype=torch.bool, device=device)
+        for prefix_start, prefix_end, start, end in self.segments:
+            mask[start:end, prefix_start:prefix_end] = True
+            mask[start:end, start:end] = True
+        return mask.tril()[None, None]
 
     def add_block(self, members: Sequence[WeightedTrajectory], prefix_length: int) -> None:
         """Append a block of trajectories that agree in their first `prefix_length` tokens."""
-        block = self.blocks[-1] + 1 if self.blocks else 0
-        self._extend(members[0].trajectory.token_ids[:prefix_length], 0, block, 0)
-        prefix_start = len(self) - prefix_length
-        for branch, member in enumerate(members, start=1):
+        prefix_start = len(self)
+        self._extend(members[0].trajectory.token_ids[:prefix_length], 0, prefix_start)
+        for member in members:
             trajectory = member.trajectory
             branch_start = len(self)
-            self._extend(trajectory.token_ids[prefix_length:], prefix_length, block, branch)
+            self._extend(trajectory.token_ids[prefix_length:], prefix_length, prefix_start)
             length = float(member.trained_tokens)
             for index, trained in enumerate(trajectory.loss_mask):
                 if not trained:
@@ -93,11 +100,14 @@ class PackedSequence:
         rest = iter(values)
         return [[next(rest) if trained else 0.0 for trained in m.trajectory.loss_mask] for m in self.members]
 
-    def _extend(self, token_ids: list[int], first_position: int, block: int, branch: int) -> None:
+    def _extend(self, token_ids: list[int], prefix_length: int, prefix_start: int) -> None:
+        """Append a segment that goes on from the prefix of `prefix_length` tokens at `prefix_start`."""
+        start, length = len(self), len(token_ids)
+        if not length:
+            return
+        self.segments.append(Segment(prefix_start, prefix_start + prefix_length, start, start + length))
         self.token_ids += token_ids
-        self.positions += range(first_position, first_position + len(token_ids))
-        self.blocks += [block] * len(token_ids)
-        self.branches += [branch] * len(token_ids)
+        self.positions += range(prefix_length, prefix_length + length)
 
 
 def shared_prefix(trajectories: Sequence[Trajectory]) -> int:

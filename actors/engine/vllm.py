@@ -55,6 +55,7 @@ from executor.sandbox.scratch import Base
 
 BACKEND = "cupel_shared_memory"
 GIB = 1 << 30
+_BATCHED_TOKENS = 2048  # of a pass on a CPU
 
 
 @dataclass
@@ -173,6 +174,9 @@ class VllmEngine:
                 "kv_cache_memory_bytes": int(settings.kv_cache_gib * GIB),
                 "distributed_executor_backend": "uni",
                 "block_size": 32,
+                # A prompt computed in parts takes back a draw of its request's generator, which a CPU's cannot do.
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(_BATCHED_TOKENS, settings.max_model_tokens),
             }
         return {"gpu_memory_utilization": settings.gpu_memory_share}
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from trajectories import reference, sampled
 
 from buffer.trajectory import NOT_SAMPLED, Trajectory
+from learner import segment_attention
 from learner.model import Policy
 from learner.packing import PackedSequence, WeightedTrajectory, pack, shared_prefix
 
@@ -48,9 +49,12 @@ def alone(policy: Policy, trajectory: Trajectory) -> Tensor:
     return every[torch.tensor(trajectory.loss_mask[1:], device=policy.device).bool()]
 
 
-@pytest.fixture(scope="module")
-def policy(model_folder: Path) -> Policy:
-    return Policy(model_folder, autocast=None, temperature=1.0)
+@pytest.fixture(scope="module", params=[segment_attention.NAME, "sdpa", "eager"])
+def policy(model_folder: Path, request: pytest.FixtureRequest) -> Policy:
+    made = Policy(model_folder, autocast=None, temperature=1.0)
+    assert segment_attention.segmented(made.module), "what can compute by segments does"
+    made.module.set_attn_implementation(request.param)  # the others are for models that cannot
+    return made
 
 
 # 200 holds all in one sequence; 40 splits the first group; 28 is the longest trajectory with nothing beside it.
