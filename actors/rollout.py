@@ -31,6 +31,7 @@ from actors.rewards.base import TurnContext
 from actors.rewards.base import make as make_reward
 from actors.rewards.base import needs as reward_needs
 from actors.token_offsets import token_offsets
+from actors.worked_examples import WorkedExamples
 from buffer.replay import Ticket
 from buffer.trajectory import Group, Trajectory
 from executor.errors import UserError
@@ -60,7 +61,7 @@ class RolloutSettings:
     rules: Rules
     feedback: FeedbackSettings
     max_prompt_tokens: int
-    worked_examples: int
+    worked_examples: WorkedExamples
     with_greedy: bool
     with_reference: bool
     tidy_references: bool
@@ -188,7 +189,7 @@ class RolloutWorker:
         return None
 
     def _prompt(self, problem: Problem) -> list[int]:
-        return prompt_ids(self._tokenizer, problem, self._settings.worked_examples)
+        return prompt_ids(self._tokenizer, problem, self._settings.worked_examples.before(problem))
 
     async def _episode(
         self, problem: Problem, prompt: list[int], sampling: SamplingSettings, role: str, index: int

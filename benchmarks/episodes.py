@@ -28,6 +28,7 @@ from actors.loop_lag import LoopLag
 from actors.play import Player, Tests, play
 from actors.problem_sets.base import load
 from actors.prompts import prompt_ids, reference_response
+from actors.worked_examples import WorkedExamples
 from cluster.config import Config
 from cluster.model_source import resolve
 from executor.problem import Problem, StdioTest
@@ -64,7 +65,9 @@ async def measure(episodes: int, turns: int, problems: list[Problem], tokenizer:
         [*tokenizer.encode(reference_response(p, p.references[0]), add_special_tokens=False), tokenizer.eos_token_id]
         for p in problems
     ]
-    prompts = [prompt_ids(tokenizer, p, 2) for p in problems]  # a rollout actor makes one a group, not one an episode
+    prompts = [
+        prompt_ids(tokenizer, p, WorkedExamples(2).before(p)) for p in problems
+    ]  # a rollout actor makes one a group, not one an episode
     feedback = FeedbackTurns(FeedbackSettings("tests", None, 256), tokenizer, problems, random.Random(0))
     rules = Rules(turns, MOST_TOKENS, max_response_tokens=256)
 

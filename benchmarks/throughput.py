@@ -36,7 +36,7 @@ from actors.rollout import RolloutSettings, RolloutWorker  # noqa: E402
 from buffer.actor import create as create_buffer  # noqa: E402
 from buffer.settings import BufferSettings  # noqa: E402
 from cluster import machine  # noqa: E402
-from cluster.actors import connect, feedback_settings, rules  # noqa: E402
+from cluster.actors import connect, feedback_settings, rules, worked_examples  # noqa: E402
 from cluster.chosen_problems import chosen_problems  # noqa: E402
 from cluster.config import Config, load_config  # noqa: E402
 from cluster.model_source import resolve  # noqa: E402
@@ -187,7 +187,7 @@ def rollout_settings(config: Config) -> RolloutSettings:
         rules=rules(config),
         feedback=feedback_settings(config),
         max_prompt_tokens=rollout.max_prompt_tokens,
-        worked_examples=rollout.worked_examples,
+        worked_examples=worked_examples(config),
         with_greedy=False,
         with_reference=False,
         tidy_references=False,

@@ -20,6 +20,7 @@ from actors.engine.protocol import EngineSettings, SamplingSettings
 from actors.episode import Rules
 from actors.feedback_turns import FeedbackSettings
 from actors.rollout import RolloutSettings, RolloutWorker
+from actors.worked_examples import WorkedExamples
 from buffer.actor import create as create_buffer
 from buffer.settings import BufferSettings
 from cluster.config import Config
@@ -96,6 +97,12 @@ def feedback_settings(config: Config) -> FeedbackSettings:
     """What the configuration means for feedback."""
     rollout = config.rollout
     return FeedbackSettings(rollout.feedback, rollout.feedback_templates, rollout.max_feedback_tokens)
+
+
+def worked_examples(config: Config) -> WorkedExamples:
+    """What the configuration shows before a question. Raises UserError for templates that cannot be read."""
+    rollout = config.rollout
+    return WorkedExamples.told(rollout.worked_examples, rollout.worked_second_try, feedback_settings(config))
 
 
 @dataclass
@@ -198,7 +205,7 @@ class House:
             rules=rules(config),
             feedback=feedback_settings(config),
             max_prompt_tokens=config.rollout.max_prompt_tokens,
-            worked_examples=config.rollout.worked_examples,
+            worked_examples=worked_examples(config),
             with_greedy=algorithm.baseline_needs_greedy,
             with_reference=algorithm.supervised,
             tidy_references=config.rollout.tidy_references,

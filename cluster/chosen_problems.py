@@ -44,12 +44,13 @@ def with_fitting_prompts(
     from transformers import AutoTokenizer
 
     from actors.prompts import prompt_ids
+    from cluster.actors import worked_examples
 
     tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
-    limit, examples = config.rollout.max_prompt_tokens, config.rollout.worked_examples
+    limit, examples = config.rollout.max_prompt_tokens, worked_examples(config)
     kept = []
     for name, some in (("train", problems), ("held_out", held_out)):
-        long = {p.id for p in some if len(prompt_ids(tokenizer, p, examples)) > limit}
+        long = {p.id for p in some if len(prompt_ids(tokenizer, p, examples.before(p))) > limit}
         if long:
             shown = ", ".join(sorted(long)[:_TOLD]) + (", ..." if len(long) > _TOLD else "")
             told = (

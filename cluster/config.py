@@ -138,6 +138,10 @@ class RolloutSection(Section):
         le=2,
         description="Solved problems shown before the question; a small model needs them, a large one does not.",
     )
+    worked_second_try: bool = Field(
+        default=False,
+        description="Show, after these, one that was solved at the second try; for a small model whose episodes have several turns.",
+    )
     tidy_references: bool = Field(
         default=True,
         description="Write references with odd white space (tabs, blanks at line ends) anew before a model learns from them; false: as they are published.",

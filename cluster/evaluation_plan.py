@@ -16,6 +16,7 @@ from actors.engine.protocol import EngineSettings, SamplingSettings
 from actors.episode import Rules
 from actors.feedback_turns import FeedbackSettings
 from actors.prompts import prompt_ids
+from actors.worked_examples import WorkedExamples
 from cluster import machine
 from cluster.config import Config
 from cluster.evaluated_model import fingerprint
@@ -83,6 +84,7 @@ class Plan:
             "max_response_tokens": self.sampling.max_tokens,
             "seed": self.seed,
             "worked_examples": self.config.rollout.worked_examples,
+            "worked_second_try": self.config.rollout.worked_second_try,
             "turns": self.turns,
             "max_context_tokens": self.max_context_tokens,
             "feedback": self.feedback.mode if several else None,
@@ -103,9 +105,11 @@ class Plan:
 
     def fitting_prompts(self, tokenizer: PreTrainedTokenizerBase, reasons: dict[str, str]) -> dict[str, list[int]]:
         """Token ids by problem, without those that leave no room for a response; these get a reason."""
+        shown = self.config.rollout
+        examples = WorkedExamples.told(shown.worked_examples, shown.worked_second_try, self.feedback)
         prompts = {}
         for problem in self.problems:
-            ids = prompt_ids(tokenizer, problem, self.config.rollout.worked_examples)
+            ids = prompt_ids(tokenizer, problem, examples.before(problem))
             if self.room is not None and len(ids) + self.sampling.max_tokens > self.room:
                 both = f"{len(ids)} tokens of prompt and {self.sampling.max_tokens} of response"
                 whose = "asked for" if self.room == self.max_context_tokens else "the model's"

@@ -17,6 +17,7 @@ from actors.episode import Rules
 from actors.feedback_turns import FeedbackSettings
 from actors.prompts import reference_response
 from actors.rollout import RolloutSettings, RolloutWorker
+from actors.worked_examples import WorkedExamples
 from buffer.trajectory import Trajectory
 from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
@@ -87,7 +88,7 @@ def worker(
         rules=rules,
         feedback=FeedbackSettings("tests", None, 600),
         max_prompt_tokens=312,
-        worked_examples=0,
+        worked_examples=WorkedExamples(),
         with_greedy=False,
         with_reference=False,
         tidy_references=True,
