@@ -1,4 +1,4 @@
-"""`cupel eval`."""
+"""`cupel eval` and `cupel compare`."""
 
 from __future__ import annotations
 
@@ -139,6 +139,32 @@ def evaluate(
         ),
         chosen,
     )
+
+
+@app.command("compare", short_help="Tell two evaluations' difference, problem by problem.")
+def compare(
+    first: Annotated[
+        str, typer.Argument(metavar="FIRST.json", help="A result file of cupel eval; several, with commas, for seeds.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="SECOND.json", help="What is compared with it, in the same form.")],
+    n_at_k: Annotated[
+        str | None, typer.Option("--n-at-k", metavar="N@K[,N@K]", help="Which n@k to compare as well.")
+    ] = None,
+) -> None:
+    """Tell what the second evaluation has over the first, each problem compared with itself, with 95 % intervals.
+
+    \b
+    Examples:
+      cupel compare before.json after.json
+      cupel compare random_0.json,random_1.json tests_0.json,tests_1.json
+    """
+    from cluster import comparison
+    from cluster.budget import parse
+
+    budgets = parse(n_at_k) if n_at_k is not None else []
+    sides = [[comparison.Results.read(Path(name)) for name in names.split(",")] for names in (first, second)]
+    compared, remarks = comparison.compare(*sides, budgets)
+    print("\n\n".join([f"rates in percent, with 95 % intervals\n\n{comparison.table(compared)}", *remarks]))
 
 
 def _ks(text: str, samples: int) -> list[int]:
