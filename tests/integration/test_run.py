@@ -5,85 +5,29 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY = [
-    "problems.limit=6",
-    "problems.held_out_limit=3",
-    "evaluation.samples=1",
-    "rollout.samples_per_problem=4",
-    "rollout.max_response_tokens=24",
-    "rollout.worked_examples=0",
-    "learner.groups_per_step=2",
-    "run.checkpoint_every=1",
-    "engine.kv_cache_gib=0.25",
-]
-PATIENCE_S = 420
+from whole_runs import PATIENCE_S, TINY, kill_all, named, rows, start, steps, survivors, tree, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "cluster", "train", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-        start_new_session=True,
-    )
-
-
-def steps(run: Path) -> list[int]:
-    path = run / "metrics.jsonl"
-    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def wait_for(what: str, condition, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert process.poll() is None, f"ended with {process.returncode} before {what}:\n{process.communicate()[0]}"
-        assert time.monotonic() < deadline, f"no {what} after {PATIENCE_S} s"
-        time.sleep(0.2)
-
-
-def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    parent = psutil.Process(process.pid)
-    return [parent, *parent.children(recursive=True)]
-
-
-def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Those that still live after `seconds`; a zombie is dead."""
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(*TINY, "run.steps=4", f"run.directory={tmp_path}", "run.name=run")
     wait_for("two checkpoints", lambda: (run / "checkpoints" / "step_2").exists(), process)
-    killed = tree(process)
-    for one in killed:
-        one.kill()
-    process.communicate()
-    assert not survivors(killed, 20)
+    kill_all(process)
     before = steps(run)
     assert before[:2] == [1, 2]
 
     output = start("--resume", str(run)).communicate(timeout=PATIENCE_S)[0]
     assert steps(run) == [1, 2, 3, 4], output
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["policy_version"] for row in rows] == [1, 2, 3, 4]
-    assert all(row["staleness_max"] <= 1 for row in rows)
-    assert all(row["probe_difference"] < 0.01 for row in rows)
+    told = rows(run)
+    assert [row["policy_version"] for row in told] == [1, 2, 3, 4]
+    assert all(row["staleness_max"] <= 1 for row in told)
+    assert all(row["probe_difference"] < 0.01 for row in told)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "finished" and summary["steps"] == 4
     assert summary["held_out"]["problems"] == 3
@@ -100,15 +44,15 @@ def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(tmp_path: Path) 
     run = tmp_path / "run"
     process = start(*TINY, "run.steps=3", f"run.directory={tmp_path}", "run.name=run")
     wait_for("a first step", lambda: bool(steps(run)), process)
-    (lost,) = [p for p in tree(process) if "RolloutWorker" in "".join(p.cmdline())]
+    (lost,) = named(process, "RolloutWorker")
     lost.kill()
     output = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, output
     assert "rollout actor 0 was lost" in output
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["step"], row["policy_version"]) for row in rows] == [(1, 1), (2, 2), (3, 3)]
-    assert rows[-1]["rollouts_replaced"] == 1
-    assert all(row["probe_difference"] < 0.01 for row in rows)
+    told = rows(run)
+    assert [(row["step"], row["policy_version"]) for row in told] == [(1, 1), (2, 2), (3, 3)]
+    assert told[-1]["rollouts_replaced"] == 1
+    assert all(row["probe_difference"] < 0.01 for row in told)
     assert json.loads((run / "summary.json").read_text())["held_out"]["problems"] == 3
 
 
@@ -117,7 +61,7 @@ def test_a_killed_learner_ends_the_run_with_a_word_on_how_to_go_on(tmp_path: Pat
     process = start(*TINY, "run.steps=50", "problems.held_out=null", f"run.directory={tmp_path}", "run.name=run")
     wait_for("a checkpoint", lambda: (run / "checkpoints" / "step_1").exists(), process)
     all_of_it = tree(process)
-    (lost,) = [p for p in all_of_it if "ray::Learner" in "".join(p.cmdline())]
+    (lost,) = named(process, "ray::Learner")
     lost.kill()
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 2, output

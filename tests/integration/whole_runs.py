@@ -1,0 +1,87 @@
+"""Whole runs as processes of their own: started, watched, and what is left of them looked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "problems.limit=6",
+    "problems.held_out_limit=3",
+    "evaluation.samples=1",
+    "rollout.samples_per_problem=4",
+    "rollout.max_response_tokens=24",
+    "rollout.worked_examples=0",
+    "learner.groups_per_step=2",
+    "run.checkpoint_every=1",
+    "engine.kv_cache_gib=0.25",
+]
+PATIENCE_S = 420
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """`cupel train` in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cluster", "train", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+        start_new_session=True,
+    )
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """The metrics that are there."""
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def steps(run: Path) -> list[int]:
+    """The steps that are done."""
+    return [row["step"] for row in rows(run)]
+
+
+def wait_for(what: str, condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until the condition holds, as long as the run lives."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, f"ended with {process.returncode} before {what}:\n{process.communicate()[0]}"
+        assert time.monotonic() < deadline, f"no {what} after {PATIENCE_S} s"
+        time.sleep(0.2)
+
+
+def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The run's processes."""
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def named(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
+    """Those of the run's processes that are called so."""
+    return [one for one in tree(process) if name in "".join(one.cmdline())]
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """With SIGKILL; all of it must be gone."""
+    killed = tree(process)
+    for one in killed:
+        one.kill()
+    process.communicate()
+    assert not survivors(killed, 20)
+
+
+def survivors(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still live after `seconds`; a zombie is dead."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
