@@ -49,24 +49,21 @@ class FeedbackTurns:
         settings: FeedbackSettings,
         tokenizer: PreTrainedTokenizerBase,
         problems: Sequence[Problem],
-        source: random.Random,
     ) -> None:
         self._settings = settings
         self._tokenizer = tokenizer
         self._problems = problems
-        self._random = source
         self._templates = load_templates(settings.templates)
         self._chars = _CHARS_A_TOKEN * settings.max_tokens
 
     def ids(
-        self, problem: Problem, program: str | None, verdict: Verdict, last_token: int | None, seed: int | None = None
+        self, problem: Problem, program: str | None, verdict: Verdict, last_token: int | None, seed: int
     ) -> list[int]:
         """Tokens that follow a response which ended with `last_token`, up to where the next one begins; the text is shortened until they fit.
 
-        `seed` chooses the problem that random feedback is about; None draws one. Raises UserError where not even a few words do.
+        `seed` chooses the problem that random feedback is about. Raises UserError where not even a few words do.
         """
         chars, ids = self._chars, list[int]()
-        seed = self._random.getrandbits(32) if seed is None else seed  # the same however often the text is shortened
         while chars >= _FEWEST_CHARS:
             ids = feedback_ids(self._tokenizer, self._text(problem, program, verdict, chars, seed), last_token)
             if len(ids) <= self._settings.max_tokens:

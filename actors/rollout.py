@@ -11,7 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -30,6 +30,7 @@ from actors.references import tidy
 from actors.rewards.base import TurnContext
 from actors.rewards.base import make as make_reward
 from actors.rewards.base import needs as reward_needs
+from actors.seeds import seed_of
 from actors.token_offsets import token_offsets
 from actors.worked_examples import WorkedExamples
 from buffer.replay import Ticket
@@ -65,6 +66,10 @@ class RolloutSettings:
     with_greedy: bool
     with_reference: bool
     tidy_references: bool
+    seed: int
+    """Of the run."""
+    seeded: bool
+    """Each response is drawn with a seed of its own."""
 
 
 class RolloutWorker:
@@ -87,8 +92,7 @@ class RolloutWorker:
         self._needs = reward_needs(self._reward)
         self._linter = Linter(self._needs.linter_rules) if self._needs.linter_rules else None
         self._tokenizer = AutoTokenizer.from_pretrained(settings.engine.model_path, local_files_only=True)
-        self._random = random.Random(settings.engine.seed)
-        self._feedback = FeedbackTurns(settings.feedback, self._tokenizer, problems, self._random)
+        self._feedback = FeedbackTurns(settings.feedback, self._tokenizer, problems)
         self._engine: Engine | None = None
         self._counts: Counter[str] = Counter()
         self._generating = 0
@@ -102,7 +106,7 @@ class RolloutWorker:
         """
         if self._settings.rules.max_turns > 1:
             problem = next(iter(self._problems.values()))
-            self._feedback.ids(problem, None, no_code(problem.id, 1), None)
+            self._feedback.ids(problem, None, no_code(problem.id, 1), None, seed=0)
         lengths = {p.id: len(self._prompt(p)) for p in [*self._problems.values(), *held_out]}
         longest = max(lengths, key=lambda name: lengths[name])
         limit = self._settings.max_prompt_tokens
@@ -152,18 +156,17 @@ class RolloutWorker:
         problem = self._problems[ticket.problem_id]
         started = time.monotonic()
         prompt = self._prompt(problem)
-        sampling = self._settings.sampling
-        episodes = [
-            self._episode(problem, prompt, sampling, "sampled", i) for i in range(self._settings.samples_per_problem)
-        ]
+        sampling, count = self._settings.sampling, self._settings.samples_per_problem
+        visit = f"group {ticket.group_id}"
+        episodes = [self._episode(problem, prompt, "sampled", self._player(sampling, visit, i)) for i in range(count)]
         if self._settings.with_greedy:
             greedy = SamplingSettings(temperature=0.0, top_p=1.0, max_tokens=sampling.max_tokens)
-            episodes.append(self._episode(problem, prompt, greedy, "greedy", 0))
+            episodes.append(self._episode(problem, prompt, "greedy", self._player(greedy, visit, count)))
         trajectories = [t for t in await asyncio.gather(*episodes) if t is not None]
         if sum(t.role == "sampled" for t in trajectories) < min(MIN_TRAJECTORIES, self._settings.samples_per_problem):
             await self._buffer.fail.remote(ticket.group_id, "the executors failed on too many of its samples")
             return
-        if self._settings.with_reference and (reference := self._reference(problem, prompt)) is not None:
+        if self._settings.with_reference and (reference := self._reference(problem, prompt, visit)) is not None:
             trajectories.append(reference)
         if not trajectories:
             await self._buffer.fail.remote(ticket.group_id, "it has no reference that fits")
@@ -178,10 +181,11 @@ class RolloutWorker:
         )
         await self._buffer.put.remote(group)
 
-    def _reference(self, problem: Problem, prompt: list[int]) -> Trajectory | None:
+    def _reference(self, problem: Problem, prompt: list[int], visit: str) -> Trajectory | None:
         """One of the problem's references, chosen at random among those that fit behind the prompt."""
         room = self._settings.max_prompt_tokens + self._settings.sampling.max_tokens - len(prompt)
-        for program in self._random.sample(problem.references, len(problem.references)):
+        chance = random.Random(seed_of(self._settings.seed, f"reference of {visit}", 0, 0))
+        for program in chance.sample(problem.references, len(problem.references)):
             text = reference_response(problem, tidy(program) if self._settings.tidy_references else program)
             ids = [*self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.eos_token_id]
             if len(ids) <= room:
@@ -191,11 +195,8 @@ class RolloutWorker:
     def _prompt(self, problem: Problem) -> list[int]:
         return prompt_ids(self._tokenizer, problem, self._settings.worked_examples.before(problem))
 
-    async def _episode(
-        self, problem: Problem, prompt: list[int], sampling: SamplingSettings, role: str, index: int
-    ) -> Trajectory | None:
+    async def _episode(self, problem: Problem, prompt: list[int], role: str, player: Player) -> Trajectory | None:
         """One episode, or None where the executors failed us."""
-        player = self._player(sampling, index, self._needs.executed_lines)
         episode = await play(problem, prompt, self._settings.rules, player, self._settings.tests)
         if isinstance(episode, Verdict):
             self._counts["infrastructure"] += 1
@@ -207,15 +208,24 @@ class RolloutWorker:
             episode.score(number, score.reward, score.components, score.spans)
         return episode.trajectory(role)
 
-    def _player(self, sampling: SamplingSettings, index: int, executed_lines: bool = False) -> Player:
+    def _player(self, sampling: SamplingSettings, name: str, index: int, evaluating: bool = False) -> Player:
+        """For episode `index` of what `name` names; all its chance comes from these and the run's seed, as far as seeds are asked for."""
+        executed_lines = self._needs.executed_lines and not evaluating
+        seed, turn = 0, 0
+
+        async def generate(token_ids: list[int]) -> Completion:
+            nonlocal seed, turn
+            seed, turn = seed_of(self._settings.seed, name, index, turn), turn + 1
+            return await self._generate(token_ids, replace(sampling, seed=seed) if self._settings.seeded else sampling)
+
         async def judge(problem: Problem, program: str | None, tests: Tests) -> Verdict:
             return await self._judge(problem, program, tests, index, executed_lines and tests != "public")
 
         return Player(
-            generate=lambda token_ids: self._generate(token_ids, sampling),
+            generate=generate,
             decode=lambda token_ids: self._tokenizer.decode(token_ids, skip_special_tokens=True),
             judge=judge,
-            feedback_ids=self._feedback.ids,
+            feedback_ids=lambda *said: self._feedback.ids(*said, seed=seed),
         )
 
     async def _context(self, problem: Problem, episode: Episode, number: int) -> TurnContext:
@@ -272,7 +282,8 @@ class RolloutWorker:
         prompts = {problem.id: self._prompt(problem) for problem in problems}
 
         async def attempt(problem: Problem, index: int) -> Episode | Verdict:
-            return await play(problem, prompts[problem.id], self._settings.rules, self._player(sampling, index))
+            player = self._player(sampling, f"evaluation of {problem.id}", index, evaluating=True)
+            return await play(problem, prompts[problem.id], self._settings.rules, player)
 
         # Twice what the engine takes, so that it is full while others are judged.
         evaluation = await evaluate(problems, samples, attempt, version, 2 * self._settings.engine.max_sequences)

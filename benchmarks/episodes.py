@@ -68,7 +68,7 @@ async def measure(episodes: int, turns: int, problems: list[Problem], tokenizer:
     prompts = [
         prompt_ids(tokenizer, p, WorkedExamples(2).before(p)) for p in problems
     ]  # a rollout actor makes one a group, not one an episode
-    feedback = FeedbackTurns(FeedbackSettings("tests", None, 256), tokenizer, problems, random.Random(0))
+    feedback = FeedbackTurns(FeedbackSettings("tests", None, 256), tokenizer, problems)
     rules = Rules(turns, MOST_TOKENS, max_response_tokens=256)
 
     def waits(number: int) -> random.Random:
@@ -92,7 +92,12 @@ async def measure(episodes: int, turns: int, problems: list[Problem], tokenizer:
             await asyncio.sleep(clock.uniform(*JUDGE_S))
             return failing(problem)
 
-        player = Player(generate, lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)), judge, feedback.ids)
+        player = Player(
+            generate,
+            lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+            judge,
+            lambda *said: feedback.ids(*said, seed=number),
+        )
         episode = await play(problem, prompt, rules, player)
         assert not isinstance(episode, Verdict) and len(episode.turns) == turns
 

@@ -191,6 +191,8 @@ def rollout_settings(config: Config) -> RolloutSettings:
         with_greedy=False,
         with_reference=False,
         tidy_references=False,
+        seed=config.run.seed,
+        seeded=False,
     )
 
 

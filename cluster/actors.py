@@ -209,6 +209,8 @@ class House:
             with_greedy=algorithm.baseline_needs_greedy,
             with_reference=algorithm.supervised,
             tidy_references=config.rollout.tidy_references,
+            seed=config.run.seed,
+            seeded=config.rollout.seeded,
         )
         return (
             ray.remote(RolloutWorker)

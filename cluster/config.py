@@ -142,6 +142,10 @@ class RolloutSection(Section):
         default=False,
         description="Show, after these, one that was solved at the second try; for a small model whose episodes have several turns.",
     )
+    seeded: bool = Field(
+        default=False,
+        description="Draw each response with a seed of its own, made of run.seed, group and turn, so that a run can be repeated; slower on a GPU.",
+    )
     tidy_references: bool = Field(
         default=True,
         description="Write references with odd white space (tabs, blanks at line ends) anew before a model learns from them; false: as they are published.",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -194,10 +193,10 @@ async def _sample(plan: Plan, sampled: Sampled, file: SampleFile | None, reasons
     if not todo:
         return
     problems = {problem.id: problem for problem in plan.problems}
-    feedback = FeedbackTurns(plan.feedback, tokenizer, plan.problems, random.Random(plan.seed))
+    feedback = FeedbackTurns(plan.feedback, tokenizer, plan.problems)
     if plan.turns > 1 and (first := next((problem for problem in plan.problems if problem.public_tests), None)):
         # A chat template that takes no second question is told before an engine starts.
-        feedback.ids(first, None, no_code(first.id, len(first.public_tests)), None)
+        feedback.ids(first, None, no_code(first.id, len(first.public_tests)), None, seed=0)
     rules = plan.rules(max(map(len, prompts.values())))
 
     async def one(wanted: tuple[str, int]) -> None:

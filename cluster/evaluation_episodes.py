@@ -16,8 +16,9 @@ from actors.episode import Episode, Rules
 from actors.feedback_turns import FeedbackTurns
 from actors.play import Player, Tests, play
 from actors.prompts import extract_program
+from actors.seeds import seed_of
 from cluster.evaluation_plan import Plan
-from cluster.evaluation_tallies import JudgedSample, JudgedTurn, seed_of
+from cluster.evaluation_tallies import JudgedSample, JudgedTurn
 from cluster.similarity import chrf
 from executor.deadline import within
 from executor.judging import JudgeRequest

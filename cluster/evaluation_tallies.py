@@ -6,8 +6,6 @@ however often it comes; counts alone make every rate that is told, so that memor
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from buffer.trajectory import Ending
 from executor.verdict import Outcome, Verdict
-
-_SEED_BYTES = 6  # fits every engine's seed, and a number in JSON
-
-
-def seed_of(seed: int, problem_id: str, index: int, turn: int) -> int:
-    """The seed of one response, which does not depend on when it is drawn: an evaluation that is gone on with repeats none."""
-    digest = hashlib.sha256(json.dumps([seed, problem_id, index, turn]).encode()).digest()
-    return int.from_bytes(digest[:_SEED_BYTES], "big")
 
 
 class JudgedTurn(BaseModel):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,10 +13,11 @@ from asynchronous import asynchronous
 from actors.engine.protocol import Completion, SamplingSettings
 from actors.episode import Rules
 from actors.feedback_turns import FeedbackSettings, FeedbackTurns
+from actors.seeds import seed_of
 from cluster.config import Config
 from cluster.evaluation_episodes import Episodes
 from cluster.evaluation_plan import Plan
-from cluster.evaluation_tallies import JudgedSample, seed_of
+from cluster.evaluation_tallies import JudgedSample
 from executor.feedback import Mode
 from executor.judging import JudgeRequest
 from executor.problem import Problem
@@ -91,12 +91,11 @@ class Play:
         of: Problem = DOUBLE,
         index: int = 0,
         context: int = 4000,
-        source: int = 0,
     ) -> JudgedSample | Verdict:
         settings = FeedbackSettings(mode, None, 400)  # the tokenizer hardly knows a word
         sampling = SamplingSettings(1.0, 1.0, 40)
         plan = Plan(self.folder, Config(), PROBLEMS, sampling, 5, turns, settings)
-        feedback = FeedbackTurns(settings, self.tokenizer, PROBLEMS, Random(source))
+        feedback = FeedbackTurns(settings, self.tokenizer, PROBLEMS)
         self.engine = Engine(self.tokenizer, programs)
         rules = Rules(turns, context, sampling.max_tokens, stop_on_public=settings.says_of_passing)
         return await Episodes(plan, rules, self.tokenizer, feedback, self.engine, self.pool).sample(  # type: ignore[arg-type]
@@ -180,8 +179,8 @@ async def test_without_feedback_it_goes_on_and_what_each_turn_is_worth_is_known_
 @asynchronous
 async def test_random_feedback_is_the_same_whenever_the_sample_is_drawn(play: Play) -> None:
     told = [
-        [turn.feedback for turn in (await play.whole([WRONG] * 3, mode="random", index=index, source=source)).turns]
-        for index, source in ((0, 1), (0, 2), *((index, 0) for index in range(1, 6)))
+        [turn.feedback for turn in (await play.whole([WRONG] * 3, mode="random", index=index)).turns]
+        for index in (0, 0, *range(1, 6))
     ]
     assert told[0] == told[1] and "Wrong answer" in told[0][0]
     assert len({tuple(one) for one in told}) > 1  # other samples hear of other problems

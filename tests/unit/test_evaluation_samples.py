@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.seeds import seed_of
 from cluster.evaluation_samples import SampleFile, differences
-from cluster.evaluation_tallies import JudgedSample, JudgedTurn, Sampled, Tally, seed_of
+from cluster.evaluation_tallies import JudgedSample, JudgedTurn, Sampled, Tally
 from executor.errors import UserError
 from executor.problem import Sample
 from executor.verdict import ErrorInfo, Outcome, Verdict

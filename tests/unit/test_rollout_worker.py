@@ -92,6 +92,8 @@ def worker(
         with_greedy=False,
         with_reference=False,
         tidy_references=True,
+        seed=0,
+        seeded=False,
     )
     made, pool = RolloutWorker(settings, [PROBLEM], None, {}), Pool(judge)
     made._pool = pool  # type: ignore[assignment]
@@ -102,7 +104,7 @@ def worker(
 
 
 async def episode(made: RolloutWorker) -> Trajectory:
-    trajectory = await made._episode(PROBLEM, [0, 1], SAMPLING, "sampled", 0)
+    trajectory = await made._episode(PROBLEM, [0, 1], "sampled", made._player(SAMPLING, "group 0", 0))
     assert trajectory is not None and trajectory.turns[0].verdict is not None
     assert trajectory.turns[0].verdict.outcome is Outcome.FAILURE
     return trajectory
@@ -165,14 +167,16 @@ def test_a_reference_is_one_that_fits_and_is_written_tidily_unless_asked_otherwi
     made, _ = worker(model_folder, judge, "rltf", {})
 
     def drawn() -> set[str]:
-        found = [made._reference(problem, [0, 1]) for _ in range(40)]
+        found = [made._reference(problem, [0, 1], f"group {group}") for group in range(40)]
         return {made._tokenizer.decode(t.token_ids[2:], skip_special_tokens=True) for t in found if t is not None}
 
     tidy = "```python\ndef f(n):\n    return n\n```"
     assert drawn() == {tidy, "```python\ny = 2\n```"}
     made._settings = dataclasses.replace(made._settings, tidy_references=False)
     assert drawn() == {f"```python\n{odd}\n```", "```python\ny = 2\n```"}
-    assert made._reference(problem.model_copy(update={"references": [long]}), [0, 1]) is None
+    assert made._reference(problem.model_copy(update={"references": [long]}), [0, 1], "group 0") is None
+    made._settings = dataclasses.replace(made._settings, seed=1)
+    assert made._reference(problem, [0, 1], "group 0") == made._reference(problem, [0, 1], "group 0")
 
 
 class Replies(Engine):
@@ -202,7 +206,7 @@ async def test_an_episode_of_several_turns_is_played_judged_and_paid(model_folde
     says = ["I do not know.", "```python\nprint(int(input()) + 1)\n```", "```python\nprint(2 * int(input()))\n```"]
     engine = Replies([[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in says])
     made._engine = engine  # type: ignore[assignment]
-    trajectory = await made._episode(problem, [0, 1], SAMPLING, "sampled", 0)
+    trajectory = await made._episode(problem, [0, 1], "sampled", made._player(SAMPLING, "group 0", 0))
     assert trajectory is not None and trajectory.passed and trajectory.ending == "turns"
     assert [turn.reward for turn in trajectory.turns] == [-0.2, 0.0, 1.0]
     assert [request.tests for request in pool.asked] == ["public", "all"], "what holds no program runs nowhere"
@@ -227,6 +231,43 @@ async def test_an_episode_that_the_executors_lost_is_left_out_whole(model_folder
         return Verdict(problem_id="p", outcome=Outcome.INFRASTRUCTURE if request.tests == "all" else Outcome.FAILURE)
 
     pool.judge = lost  # type: ignore[method-assign]
-    assert await made._episode(PROBLEM, [0, 1], SAMPLING, "sampled", 0) is None
+    assert await made._episode(PROBLEM, [0, 1], "sampled", made._player(SAMPLING, "group 0", 0)) is None
     assert (made._counts["infrastructure"], made._counts["episodes"]) == (1, 0)
     await made.stop()
+
+
+class Asked(Engine):
+    """Keeps the seeds that it was asked with."""
+
+    def __init__(self, ids: list[int]) -> None:
+        super().__init__(ids)
+        self.seeds: list[int | None] = []
+
+    async def generate(self, prompt_ids: list[int], sampling: SamplingSettings) -> Completion:
+        self.seeds.append(sampling.seed)
+        return await super().generate(prompt_ids, sampling)
+
+
+@asynchronous
+async def test_a_response_has_a_seed_made_of_run_group_and_turn_if_that_is_asked_for(
+    model_folder: Path, judge: Judge
+) -> None:
+    rules = Rules(max_turns=3, max_tokens=3000, max_response_tokens=60)
+
+    async def seeds(run: int, group: int, seeded: bool = True) -> list[int | None]:
+        made, _ = worker(model_folder, judge, "rlef", {}, rules)
+        made._settings = dataclasses.replace(made._settings, seed=run, seeded=seeded)
+        engine = Asked(made._tokenizer.encode("no program", add_special_tokens=False))
+        made._engine = engine  # type: ignore[assignment]
+        for index in range(2):
+            player = made._player(SAMPLING, f"group {group}", index)
+            assert await made._episode(PROBLEM, [0, 1], "sampled", player) is not None
+        await made.stop()
+        return engine.seeds
+
+    asked = await seeds(0, 7)
+    assert asked == await seeds(0, 7), "whoever plays it again draws the same"
+    every = [*asked, *await seeds(0, 8), *await seeds(1, 7)]
+    turns = 3 if PROBLEM.public_tests else 1
+    assert len(set(every)) == len(every) == 3 * 2 * turns
+    assert set(await seeds(0, 7, seeded=False)) == {None}
