@@ -26,7 +26,6 @@ class Settings(BaseModel):
         description="What counts as no valid code, which the paper leaves open: no program in the response, or none that compiles.",
     )
 
-
     cut_off: float = Field(
         default=0.0,
         le=0,
