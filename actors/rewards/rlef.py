@@ -26,6 +26,12 @@ class Settings(BaseModel):
         description="What counts as no valid code, which the paper leaves open: no program in the response, or none that compiles.",
     )
 
+    cut_off: float = Field(
+        default=0.0,
+        le=0,
+        description="Added, in any turn, for a response that was cut off at its limit. Only the first program counts, so nothing else tells a model to end.",
+    )
+
 
 class Reward:
     """Scores a turn of an episode."""
@@ -39,11 +45,13 @@ class Reward:
         outcome = context.verdict.outcome
         if outcome is Outcome.INFRASTRUCTURE:
             raise ValueError("an infrastructure failure is never scored")
+        components: dict[str, float] = {}
         if context.final:
-            value = self._settings.passing if outcome is Outcome.PASS else self._settings.failing
-            return TurnScore(reward=value, components={"outcome": value})
-        if outcome is Outcome.NO_CODE or (
+            components["outcome"] = self._settings.passing if outcome is Outcome.PASS else self._settings.failing
+        elif outcome is Outcome.NO_CODE or (
             outcome is Outcome.SYNTAX_ERROR and self._settings.invalid_is == "does_not_compile"
         ):
-            return TurnScore(reward=self._settings.invalid, components={"invalid": self._settings.invalid})
-        return TurnScore(reward=0.0)
+            components["invalid"] = self._settings.invalid
+        if context.truncated and self._settings.cut_off:
+            components["cut_off"] = self._settings.cut_off
+        return TurnScore(reward=sum(components.values()), components=components)

@@ -23,7 +23,7 @@ PROBLEM = Problem(id="p", prompt="?", kind="stdio", public_tests=[StdioTest(inpu
 PROMPT = [5, 6]
 
 
-def context(outcome: Outcome, *, final: bool) -> TurnContext:
+def context(outcome: Outcome, *, final: bool, truncated: bool = False) -> TurnContext:
     return TurnContext(
         problem=PROBLEM,
         verdict=verdict(outcome),
@@ -33,14 +33,15 @@ def context(outcome: Outcome, *, final: bool) -> TurnContext:
         token_start=0,
         program_start=None,
         program_end=None,
-        truncated=False,
+        truncated=truncated,
         turn=0,
         final=final,
     )
 
 
-def worth(outcome: Outcome, *, final: bool, **settings: Any) -> float:
-    return rlef_reward.Reward(rlef_reward.Settings(**settings)).score(context(outcome, final=final)).reward
+def worth(outcome: Outcome, *, final: bool, truncated: bool = False, **settings: Any) -> float:
+    seen = context(outcome, final=final, truncated=truncated)
+    return rlef_reward.Reward(rlef_reward.Settings(**settings)).score(seen).reward
 
 
 def test_b02_what_a_turn_is_worth() -> None:
@@ -53,6 +54,14 @@ def test_b02_what_a_turn_is_worth() -> None:
         (Outcome.NO_CODE, True),
     ]
     assert [worth(outcome, final=final) for outcome, final in cases] == expected
+
+
+def test_a_response_that_is_cut_off_may_cost_in_any_turn() -> None:
+    assert worth(Outcome.PASS, final=True, truncated=True) == 1
+    assert worth(Outcome.PASS, final=True, truncated=True, cut_off=-0.3) == pytest.approx(0.7)
+    assert worth(Outcome.FAILURE, final=False, truncated=True, cut_off=-0.3) == pytest.approx(-0.3)
+    assert worth(Outcome.NO_CODE, final=False, truncated=True, cut_off=-0.3) == pytest.approx(-0.5)
+    assert worth(Outcome.PASS, final=True, cut_off=-0.3) == 1
 
 
 def test_valid_code_may_mean_that_it_compiles() -> None:
