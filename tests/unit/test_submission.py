@@ -24,6 +24,7 @@ from cluster.submission import (
 ROOT = Path(__file__).resolve().parents[2]
 OURS = Versions("2.56.1", "3.11.7")
 ROLES = tuple(Node(f"10.0.0.{i}", role, {"GPU": 1}) for i, role in enumerate(("learner", "engine", "executor")))
+SMALL = Upload((("a.py", 10),), 1000)
 SHARED = ["run.directory=/shared/runs", "model.cache=/shared/models"]
 
 
@@ -31,7 +32,7 @@ def told(
     config: Config | None = None,
     versions: Versions = OURS,
     nodes: tuple[Node, ...] = ROLES,
-    upload: Upload = Upload((("a.py", 10),), 1000),
+    upload: Upload = SMALL,
     path: Path | None = None,
     working_dir: Path = ROOT,
 ) -> list[Finding]:
