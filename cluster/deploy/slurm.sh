@@ -23,7 +23,12 @@ say() { echo "cupel: $*" >&2; }
 cd "${SLURM_SUBMIT_DIR:?start this script with sbatch}"
 PATH=$PWD/.venv/bin:$PATH
 
-head_node=$(scontrol show hostnames "${SLURM_JOB_NODELIST_HET_GROUP_0:?this job has no components: keep the hetjob lines}" | head -n 1)
+nodes_of() { # component
+    local list=SLURM_JOB_NODELIST_HET_GROUP_$1
+    scontrol show hostnames "${!list:?the job has no such component: keep the hetjob lines}"
+}
+
+head_node=$(nodes_of 0)
 head_address=$(getent ahostsv4 "$head_node" | awk 'NR == 1 { print $1 }')
 [ -n "$head_address" ] || { say "the head node $head_node has no IPv4 address"; exit 2; }
 address=$head_address:$port
@@ -48,10 +53,9 @@ done
 wanted=()
 for component in "${!roles[@]}"; do
     ((component > 0)) || continue
-    nodes=SLURM_JOB_NUM_NODES_HET_GROUP_$component
-    [ -n "${!nodes:-}" ] || nodes=SLURM_NNODES_HET_GROUP_$component
+    nodes=$(nodes_of "$component")
     step "$component" --address="$address"
-    wanted+=("${roles[$component]}=${!nodes}")
+    wanted+=("${roles[$component]}=$(wc -l <<<"$nodes")")
 done
 python -m cluster.nodes --address "$address" --seconds "$start_seconds" "${wanted[@]}" || exit 2
 
