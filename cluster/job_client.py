@@ -10,12 +10,10 @@ import asyncio
 import logging
 import os
 import platform
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from cluster.config import load_config
 from cluster.nodes import ROLE_LABEL, Node
@@ -32,16 +30,27 @@ _FAILED, _STOPPED = 1, 130
 
 
 def submit(
-    path: Path | None, overrides: Sequence[str], address: str, *, wait: bool, force: bool, install: Sequence[str] = ()
+    path: Path | None,
+    overrides: Sequence[str],
+    address: str,
+    *,
+    resume: Path | None = None,
+    wait: bool = True,
+    force: bool = False,
+    install: Sequence[str] = (),
 ) -> int:
-    """Submit a run and follow it. Returns the exit code: 0 succeeded or not waited for, 1 failed, 130 stopped. Raises UserError."""
-    config = load_config(path, overrides)
+    """Submit a run, or go on with the one in `resume`, and follow it. Raises UserError.
+
+    Returns the exit code: 0 succeeded or not waited for, 130 stopped, else that of the run.
+    """
+    import ray
+    from ray.job_submission import JobSubmissionClient
+    from requests import RequestException
+
+    config = load_config(path, overrides) if resume is None else None
     working_dir = Path.cwd()
     _reach(address)
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers RAY_ADDRESS to the address that it is given
-    import ray
-    from ray.job_submission import JobSubmissionClient
-
     try:
         client = JobSubmissionClient(address)
         cluster = facts(client, address)
@@ -51,9 +60,13 @@ def submit(
         _say(f"uploading {len(upload.files)} files, {upload.size / (1 << 20):.1f} MiB")
         relative = path.resolve().relative_to(working_dir.resolve()) if path is not None else None
         job = client.submit_job(
-            entrypoint=entrypoint(relative, overrides), runtime_env=runtime_env(working_dir, install)
+            entrypoint=entrypoint(relative, overrides, resume), runtime_env=runtime_env(working_dir, install)
         )
-    except (ConnectionError, RuntimeError) as error:  # what Ray's client makes of any answer but a good one
+    except (
+        ConnectionError,
+        RequestException,
+        RuntimeError,
+    ) as error:  # what Ray's client makes of any answer but a good one
         raise UserError(f"{address}: {str(error).strip().splitlines()[0][:300]}") from error
     _say(f"job {job}; to stop it, with a checkpoint: ray job stop --address {address} {job}")
     if not wait:
@@ -107,6 +120,8 @@ def uploaded(folder: Path) -> Upload:
 
 async def follow(client: JobSubmissionClient, job: str, write: Callable[[str], Any]) -> None:
     """Write what the job says until it ends. Raises UserError where the cluster no longer answers."""
+    from aiohttp import ClientError
+
     lines = client.tail_job_logs(job)
     line = asyncio.ensure_future(anext(lines))
     unanswered = 0
@@ -116,7 +131,7 @@ async def follow(client: JobSubmissionClient, job: str, write: Callable[[str], A
             if done:
                 try:
                     write(line.result())
-                except (StopAsyncIteration, RuntimeError):
+                except (StopAsyncIteration, ClientError, OSError, RuntimeError):
                     return  # the job's end, or that of the connection: its state tells which
                 line = asyncio.ensure_future(anext(lines))
                 continue
@@ -135,16 +150,16 @@ async def follow(client: JobSubmissionClient, job: str, write: Callable[[str], A
 
 
 def _reach(address: str) -> None:
-    """Raises UserError where nobody listens: Ray's client would try for minutes."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    """Raises UserError where nobody answers: Ray's client has no deadline of its own."""
+    import requests
+
+    if not address.startswith(("http://", "https://")):
         raise UserError(f"--address {address}: give the dashboard of the head node, like http://HEAD:8265")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        socket.create_connection((parts.hostname, port), timeout=ANSWER_S).close()
-    except OSError as error:
+        requests.get(f"{address.rstrip('/')}/api/version", timeout=ANSWER_S)
+    except requests.RequestException as error:
         raise UserError(
-            f"{address} does not answer ({error.strerror or error}): on the head node, "
+            f"{address} does not answer ({type(error).__name__}): on the head node, "
             "ray start --head --dashboard-host=0.0.0.0; from outside, a tunnel to its port 8265"
         ) from None
 

@@ -7,6 +7,7 @@ is bounded, and says what it waits for, with counts.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections import Counter
@@ -96,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"cupel: {text}", file=sys.stderr, flush=True)
 
-    ray.init(address=given.address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=given.address, log_to_driver=False, logging_level=logging.ERROR)
     missing = wait_for(wanted, lambda: living(ray.nodes()), given.seconds, say)
     if missing:
         say(f"gave up after {given.seconds:.0f} s waiting for nodes: {_counts(wanted, missing)}")

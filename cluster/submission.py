@@ -76,9 +76,10 @@ class Upload:
         return sum(size for _, size in self.files)
 
 
-def entrypoint(config: Path | None, overrides: Sequence[str]) -> str:
-    """The command that the cluster runs, in a copy of the working directory. `config` is relative to that."""
-    return shlex.join(["python", "-m", "cluster", "train", *([config.as_posix()] if config else []), *overrides])
+def entrypoint(config: Path | None, overrides: Sequence[str], resume: Path | None = None) -> str:
+    """The command that the cluster runs, in a copy of the working directory. `config` is relative to that, `resume` a run folder of the cluster."""
+    source = ["--resume", str(resume)] if resume else [config.as_posix()] if config else []
+    return shlex.join(["python", "-m", "cluster", "train", *source, *overrides])
 
 
 def runtime_env(working_dir: Path, install: Sequence[str] = ()) -> dict[str, Any]:
@@ -94,15 +95,12 @@ def runtime_env(working_dir: Path, install: Sequence[str] = ()) -> dict[str, Any
 
 
 def findings(
-    config: Config, path: Path | None, working_dir: Path, upload: Upload, cluster: Cluster, ours: Versions
+    config: Config | None, path: Path | None, working_dir: Path, upload: Upload, cluster: Cluster, ours: Versions
 ) -> list[Finding]:
-    """Everything to tell, what stops a submission first."""
-    found = [
-        *_versions(cluster.versions, ours),
-        *_resources(config, cluster.nodes),
-        *_size(upload),
-        *_paths(config, path, working_dir, cluster.nodes),
-    ]
+    """Everything to tell, what stops a submission first. `config` is None where only the cluster can read it: a run that is gone on with."""
+    found = [*_versions(cluster.versions, ours), *_roles(cluster.nodes), *_size(upload)]
+    if config is not None:
+        found += [*_gpus(config, cluster.nodes), *_paths(config, path, working_dir, cluster.nodes)]
     return sorted(found, key=lambda finding: not finding.stops)
 
 
@@ -127,19 +125,19 @@ def _minor(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")[:2]))
 
 
-def _resources(config: Config, nodes: tuple[Node, ...]) -> Iterable[Finding]:
-    if not nodes:
-        yield Finding("no node of the cluster is alive: ray start --head, and ray start --address=HEAD:6379 elsewhere")
-        return
+def _gpus(config: Config, nodes: tuple[Node, ...]) -> Iterable[Finding]:
     try:
         plan(int(sum(node.resources.get("GPU", 0) for node in nodes)), config.rollout.actors)
     except UserError as error:
         yield Finding(f"{error}; set rollout.actors, or join more nodes")
-    roles = {node.role for node in nodes}
-    if roles == {None}:
-        return
+
+
+def _roles(nodes: tuple[Node, ...]) -> Iterable[Finding]:
+    if not nodes:
+        yield Finding("no node of the cluster is alive: ray start --head, and ray start --address=HEAD:6379 elsewhere")
+    roles = {node.role for node in nodes} - {None}
     for role in ("learner", "engine", "executor"):
-        if role not in roles:
+        if roles and role not in roles:
             yield Finding(
                 f"no node is labelled {ROLE_LABEL}={role} yet: "
                 f"ray start --address=HEAD:6379 --labels {ROLE_LABEL}={role}, unless an autoscaler adds one",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,9 @@ def submit(
         typer.Argument(
             metavar="CONFIG.yaml|a.b=c", help="A configuration file (none: the defaults) and settings that override it."
         ),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run, a folder that the cluster's nodes see.")
     ] = None,
     address: Annotated[
         str,
@@ -42,8 +46,12 @@ def submit(
     Examples:
       cupel submit my.yaml run.directory=/shared/runs --address http://HEAD:8265
       cupel submit my.yaml run.directory=/shared/runs --no-wait
+      cupel submit --resume /shared/runs/2026-01-31_12-00-00
     """
     from cluster.job_client import submit as send
+    from executor.errors import UserError
 
     path, overrides = split(arguments or [])
-    raise typer.Exit(send(path, overrides, address, wait=wait, force=force, install=install or ()))
+    if resume is not None and path is not None:
+        raise UserError(f"--resume takes the run's own configuration; leave out {path}, or give single settings a.b=c")
+    raise typer.Exit(send(path, overrides, address, resume=resume, wait=wait, force=force, install=install or ()))

@@ -188,6 +188,14 @@ def test_nothing_is_submitted_where_a_check_says_no(head: HeadNode, folder: Path
     assert forced.returncode == 0 and head.job["entrypoint"] == "python -m cluster train my.yaml"
 
 
+def test_a_run_of_the_cluster_is_gone_on_with(head: HeadNode, folder: Path) -> None:
+    done = submit(folder, head.address, "--resume", "/shared/runs/one", "run.steps=9", "--no-wait")
+    assert done.returncode == 0, done.stderr
+    assert head.job["entrypoint"] == "python -m cluster train --resume /shared/runs/one run.steps=9"
+    both = submit(folder, head.address, "my.yaml", "--resume", "/shared/runs/one")
+    assert both.returncode == 2 and "leave out my.yaml" in both.stderr
+
+
 def test_a_mistake_in_the_configuration_is_told_before_the_cluster_is_asked(folder: Path) -> None:
     done = submit(folder, "http://127.0.0.1:9", "my.yaml", "run.steps=-1")
     assert done.returncode == 2 and "run.steps" in done.stderr and "127.0.0.1" not in done.stderr

@@ -54,6 +54,9 @@ def test_the_command_survives_the_shell_that_runs_it() -> None:
     words = shlex.split(entrypoint(Path("configs/my run.yaml"), overrides))
     assert words == ["python", "-m", "cluster", "train", "configs/my run.yaml", *overrides]
     assert entrypoint(None, []) == "python -m cluster train"
+    assert entrypoint(None, ["run.steps=9"], Path("/shared/runs/a b")) == (
+        "python -m cluster train --resume '/shared/runs/a b' run.steps=9"
+    )
 
 
 def test_a_job_installs_nothing_unless_asked_and_has_time_to_stop() -> None:
@@ -136,6 +139,13 @@ def test_a_configuration_beside_the_folder_is_refused(tmp_path: Path) -> None:
 def test_settings_that_a_job_cannot_have(setting: str, stops: bool, said: str) -> None:
     finding = only(told(load_config(None, [*SHARED, setting])))
     assert finding.stops is stops and said in finding.text
+
+
+def test_of_a_run_that_is_gone_on_with_all_is_checked_that_can_be_without_its_configuration() -> None:
+    upload = Upload((("a.py", 10),), 10)
+    cluster = Cluster(Versions("2.55.0", "3.11.7"), ROLES[:2])
+    found = findings(None, None, ROOT, upload, cluster, OURS)
+    assert [finding.stops for finding in found] == [True, True, False]
 
 
 def test_one_machine_needs_no_shared_model() -> None:
