@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from cluster.commands import evaluating, judging, problem_sets, runs, training
+from cluster.commands import evaluating, judging, problem_sets, runs, submitting, training
 
 _MISTAKE = 2
 _INTERRUPTED = 130
@@ -124,5 +124,5 @@ def _options(
     pass
 
 
-for _kind in (training, judging, evaluating, problem_sets, runs):
+for _kind in (training, submitting, judging, evaluating, problem_sets, runs):
     app.add_typer(_kind.app)

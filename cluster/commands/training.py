@@ -47,7 +47,7 @@ def train(
     """
     from cluster.config import load_config
 
-    path, overrides = _split(arguments or [])
+    path, overrides = split(arguments or [])
     if resume is not None:
         path = _config_of(resume, path)
     config = load_config(path, overrides)
@@ -65,7 +65,7 @@ def _train(config: Config, resume: Path | None) -> int:
     return run(config, resume)
 
 
-def _split(arguments: list[str]) -> tuple[Path | None, list[str]]:
+def split(arguments: list[str]) -> tuple[Path | None, list[str]]:
     """Tell the configuration file from the overrides. Raises UserError for a second file."""
     from executor.errors import UserError
 
