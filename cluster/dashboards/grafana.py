@@ -86,7 +86,6 @@ def _variables() -> list[dict[str, Any]]:
             "label": "Run",
             "type": "query",
             "datasource": _DATA_SOURCE,
-            "definition": runs,
             "query": {"query": runs, "refId": "runs"},
             "refresh": 2,  # again whenever the time range changes
             "sort": 2,

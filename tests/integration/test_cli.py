@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("train", "judge", "eval", "problems", "report", "status", "stop", "doctor")
+COMMANDS = ("train", "judge", "eval", "problems", "report", "status", "stop", "dashboard", "doctor")
 HEAVY = ("ray", "torch", "vllm", "transformers", "tensorboard")
 
 
