@@ -21,9 +21,18 @@ gauge: the newest is shown; one that the line does not have is not shown. counte
 live, so what they grow by adds up; a gauge in Prometheus, because a counter of Ray's is not there before it counts, and one that appears as 1 has not
 grown in Prometheus's eyes. setting: of the configuration, shown from the start. clock: when the newest line was written, or the run began.
 """
-KINDS: tuple[Kind, ...] = ("gauge", "counter", "total", "setting", "clock")
 
 RUN_TAG = "run"
+
+ROW_TITLES: dict[Row, str] = {
+    "run": "Run",
+    "learning": "Learning",
+    "rollout": "Rollout",
+    "executor": "Executor",
+    "buffer": "Buffer and staleness",
+    "weights": "Weights: learner and engines",
+    "failures": "Failures",
+}
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,15 @@ EXPORTED: tuple[Exported, ...] = (
         "Since the last step",
         "seconds",
         "When the newest step ended, or the session began, in seconds since 1970.",
+    ),
+    Exported(
+        "cupel_step_timeout_seconds",
+        "setting",
+        "run",
+        "Since the last step",
+        "seconds",
+        "After how long a learner step counts as hung.",
+        _one("learner.step_timeout_s"),
     ),
     Exported(
         "cupel_step_seconds",
@@ -251,7 +269,7 @@ EXPORTED: tuple[Exported, ...] = (
         "counter",
         "learning",
         "Tokens of the learner",
-        "a second",
+        "tokens",
         "Tokens that the loss counts; tokens computed, shared prompts once.",
         _by("tokens", trained="trained_tokens", packed="packed_tokens"),
     ),
@@ -260,7 +278,7 @@ EXPORTED: tuple[Exported, ...] = (
         "counter",
         "learning",
         "Episodes learned from",
-        "a second",
+        "count",
         "Sampled episodes in the steps' batches.",
         _one("trajectories"),
     ),
@@ -269,7 +287,7 @@ EXPORTED: tuple[Exported, ...] = (
         "counter",
         "learning",
         "Updates",
-        "a second",
+        "count",
         "Steps of the optimizer; a learner step makes epochs times minibatches of them.",
         _one("updates"),
     ),

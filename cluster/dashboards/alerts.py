@@ -41,6 +41,11 @@ def _grown(name: str) -> str:
     return f"sum by ({RUN_TAG}) (increase({BY_NAME[name].in_prometheus}[15m]))"
 
 
+def _done(window: str) -> str:
+    """The runs that have made all their steps."""
+    return f"({_newest('cupel_step', window)} >= {_newest('cupel_steps_planned', window)})"
+
+
 _RUN = "{{ $labels.run }}"
 _VALUE = "{{ $value | humanize }}"
 _SHARE = "{{ $value | humanizePercentage }}"
@@ -49,18 +54,19 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "CupelNoStep",
         "critical",
-        f"time() - {_newest('cupel_last_step_timestamp_seconds')} > {60 * NO_STEP_MINUTES}",
+        f"(time() - {_newest('cupel_last_step_timestamp_seconds')} "
+        f"> clamp_min({_newest('cupel_step_timeout_seconds')}, {60 * NO_STEP_MINUTES})) unless on ({RUN_TAG}) {_done('2m')}",
         "0m",
         f"{_RUN} has made no step for {{{{ $value | humanizeDuration }}}}",
-        "cupel status says what the run waits for; where steps take longer than this, a larger NO_STEP_MINUTES in the rule file.",
+        "cupel status says what the run waits for. A learner.step_timeout_s beyond 30 minutes is waited for as well.",
     ),
     Alert(
         "CupelRunGone",
         "warning",
-        f"({_newest('cupel_step', window='1h')} < {_newest('cupel_steps_planned', window='1h')}) "
-        f"unless on ({RUN_TAG}) {_newest('cupel_step', window='5m')}",
+        f"{_newest('cupel_steps_planned', window='1h')} unless on ({RUN_TAG}) {_done('1h')} "
+        f"unless on ({RUN_TAG}) {_newest('cupel_steps_planned', window='5m')}",
         "0m",
-        f"{_RUN} is not heard of any more; its last step was {_VALUE}, before its end",
+        f"{_RUN} is not heard of any more, before its {_VALUE} steps were made",
         "Stopped by hand, killed, or its node is gone: cupel status RUN; cupel train --resume RUN goes on from the last checkpoint.",
     ),
     Alert(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
-from cluster.exported_metrics import EXPORTED, RUN_TAG, Exported, Row, Unit
+from cluster.exported_metrics import EXPORTED, ROW_TITLES, RUN_TAG, Exported, Unit
 
 UID = "cupel"
 TITLE = "Cupel"
@@ -20,15 +20,6 @@ SCRAPE_INTERVAL_S = 15
 
 _SCHEMA_VERSION = 36  # of Grafana 9 and later, which lift it to their own
 _DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-_ROWS: dict[Row, str] = {
-    "run": "Run",
-    "learning": "Learning",
-    "rollout": "Rollout",
-    "executor": "Executor",
-    "buffer": "Buffer",
-    "weights": "Weights: learner and engines",
-    "failures": "Failures",
-}
 _UNITS: dict[Unit, str] = {
     "share": "percentunit",
     "seconds": "s",
@@ -100,13 +91,13 @@ def _variables() -> list[dict[str, Any]]:
 def _panels() -> Iterator[dict[str, Any]]:
     """Rows and the panels below them, placed from top to bottom."""
     number, top = 1, 0
-    for row in get_args(Row):
+    for row, name in ROW_TITLES.items():
         panels: dict[str, list[Exported]] = {}
         for metric in EXPORTED:
             if metric.row == row:
                 panels.setdefault(metric.panel, []).append(metric)
         place = {"x": 0, "y": top, "w": _WIDTH * _IN_A_ROW, "h": 1}
-        yield {"id": number, "type": "row", "title": _ROWS[row], "collapsed": False, "gridPos": place, "panels": []}
+        yield {"id": number, "type": "row", "title": name, "collapsed": False, "gridPos": place, "panels": []}
         number, top = number + 1, top + 1
         for index, (title, metrics) in enumerate(panels.items()):
             line, column = divmod(index, _IN_A_ROW)
@@ -144,12 +135,12 @@ def _panel(number: int, title: str, metrics: list[Exported], place: dict[str, in
 
 def _target(metric: Exported, reference: str) -> dict[str, Any]:
     own = " ".join(f"{{{{{tag}}}}}" for tag in metric.tags[1:])
-    bound = {"setting": "bound"}.get(metric.kind, "")
+    kind = "as set" if metric.kind == "setting" else ""
     return {
         "refId": reference,
         "datasource": _DATA_SOURCE,
         "expr": query(metric),
-        "legendFormat": " ".join(filter(None, (own, bound, f"{{{{{RUN_TAG}}}}}"))),
+        "legendFormat": " ".join(filter(None, (own, kind, f"{{{{{RUN_TAG}}}}}"))),
         "range": True,
     }
 
