@@ -50,8 +50,9 @@ class Beside:
     @contextmanager
     def started(self) -> Iterator[subprocess.Popen[str]]:
         """The command, once it has said that it stays."""
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(self.command(), env=self.environment(), text=True, **pipes)
+        process = subprocess.Popen(
+            self.command(), env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         try:
             assert process.stdout is not None and process.stderr is not None
             lines = list(iter(process.stdout.readline, "an interrupt (Ctrl-C) ends what was started here\n"))
