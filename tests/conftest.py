@@ -1,12 +1,16 @@
-"""For all tests: the tiny models; and an interrupt is heeded, by us and by what we start, also where the tests run in the background, which would have it ignored."""
+"""For all tests: the tiny models; properties have no deadline, as machines are busy; and an interrupt is heeded, by us and by what we start, also where the tests run in the background, which would have it ignored."""
 
 from __future__ import annotations
 
 import signal
 
+from hypothesis import settings
 from tiny_models import codegen_folder, model_folder, other_model_folder, t5_folder, tokenizer
 
 __all__ = ["codegen_folder", "model_folder", "other_model_folder", "t5_folder", "tokenizer"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("cupel", deadline=None)
+settings.load_profile("cupel")

@@ -162,8 +162,8 @@ def compare(
     from cluster.budget import parse
 
     budgets = parse(n_at_k) if n_at_k is not None else []
-    sides = [[comparison.Results.read(Path(name)) for name in names.split(",")] for names in (first, second)]
-    compared, remarks = comparison.compare(*sides, budgets)
+    one, other = ([comparison.Results.read(Path(name)) for name in names.split(",")] for names in (first, second))
+    compared, remarks = comparison.compare(one, other, budgets)
     print("\n\n".join([f"rates in percent, with 95 % intervals\n\n{comparison.table(compared)}", *remarks]))
 
 

@@ -51,8 +51,10 @@ class Settings(BaseModel):
     discount: float = Field(default=1.0, gt=0, le=1, description="gamma, by the turn.")
     clip_low: float = Field(default=0.2, gt=0, lt=1, description="The ratio is clipped below 1 - clip_low.")
     clip_high: float = Field(default=0.2, gt=0, description="The ratio is clipped above 1 + clip_high.")
-    normalise_advantages: bool = Field(
-        default=True, description="Advantages of a step's turns get mean 0 and deviation 1; value=group has its own."
+    normalise_advantages: Literal["step", "group", "none"] = Field(
+        default="step",
+        description="step: advantages of all turns of a step get mean 0 and deviation 1; group: those of each problem get mean 0, all of the step "
+        "deviation 1, which tells a good answer from an easy problem before the critic can; value=group has its own.",
     )
     normalise: Literal["token", "sequence"] = Field(
         default="token",
@@ -110,8 +112,9 @@ class Loss(PolicyLoss):
                 [self._valued(s, row) for s, row in zip(scored, rows, strict=True)]
                 for (_, scored), rows in zip(groups, batch, strict=True)
             ]
-            if self._settings.normalise_advantages:
-                credits = _normalised(credits, [list(scored) for _, scored in groups])
+            if self._settings.normalise_advantages != "none":
+                scope = self._settings.normalise_advantages
+                credits = _normalised(credits, [list(scored) for _, scored in groups], scope)
         metrics = {"reference_divergence": fmean(divergences)} if divergences else {}
         return credits, metrics
 
@@ -173,18 +176,21 @@ class Loss(PolicyLoss):
         return LossOutput(loss + settings.value_weight * value_loss, metrics)
 
 
-def _normalised(credits: list[list[Credit]], scored: list[list[Scored]]) -> list[list[Credit]]:
-    """Advantages less their mean, divided by their deviation; a turn counts once however long, a token where values are by the token."""
-    flat = [
-        credit.advantages[index]
+def _normalised(
+    credits: list[list[Credit]], scored: list[list[Scored]], scope: Literal["step", "group"]
+) -> list[list[Credit]]:
+    """Advantages less their mean over `scope`, divided by what is left of deviation in the step; a turn counts once however long, a token where
+    values are by the token."""
+    by_group = [
+        [a for credit in row for a, counts in zip(credit.advantages, credit.value_mask or [], strict=False) if counts]
         for row in credits
-        for credit in row
-        for index, counts in enumerate(credit.value_mask or [])
-        if counts
     ]
-    if len(flat) < 2:
+    everything = [a for group in by_group for a in group]
+    if len(everything) < 2:
         return credits
-    mean, deviation = fmean(flat), pstdev(flat) + _EPS
+    means = [fmean((group if scope == "group" else everything) or [0.0]) for group in by_group]
+    centred = [a - mean for group, mean in zip(by_group, means, strict=True) for a in group]
+    deviation = pstdev(centred) + _EPS
     return [
         [
             Credit(
@@ -194,5 +200,5 @@ def _normalised(credits: list[list[Credit]], scored: list[list[Scored]]) -> list
             )
             for c, s in zip(row, members, strict=True)
         ]
-        for row, members in zip(credits, scored, strict=True)
+        for row, members, mean in zip(credits, scored, means, strict=True)
     ]

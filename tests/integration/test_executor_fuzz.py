@@ -32,7 +32,7 @@ LIMITS = Limits(cpu_s=1.0, wall_s=2.0, memory_bytes=64 << 20, output_bytes=1 << 
 EXACT, FLOAT, TOKENS = Checker(), Checker(type="float"), Checker(type="tokens")
 RIGHT = "the right answer"
 BEGUN = [wire.frame(wire.encode((report,))) for report in ("compiled", "loaded")]
-fuzz = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzz = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 # --- values of every type that can cross
 

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 from golden_cases import golden
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.advantages import centred, group_relative, leave_one_out
@@ -43,7 +43,6 @@ def test_the_golden_file_says_the_same() -> None:
         assert values == pytest.approx(expected[name], abs=1e-6), name
 
 
-@settings(deadline=None)
 @given(groups)
 def test_advantages_add_up_to_nothing_and_keep_the_order(rewards: list[float]) -> None:
     for values in computed(rewards).values():
@@ -52,7 +51,6 @@ def test_advantages_add_up_to_nothing_and_keep_the_order(rewards: list[float]) -
         assert ordered == sorted(ordered)
 
 
-@settings(deadline=None)
 @given(groups)
 def test_leave_one_out_compares_with_the_others(rewards: list[float]) -> None:
     for i, value in enumerate(leave_one_out(rewards)):

@@ -321,7 +321,7 @@ class OnlineMachine(BufferMachine):
     kind = "online"
 
 
-_SETTINGS: Any = hypothesis_settings(max_examples=50, stateful_step_count=50, deadline=None)
+_SETTINGS: Any = hypothesis_settings(max_examples=50, stateful_step_count=50)
 QueueMachine.TestCase.settings = _SETTINGS
 OnlineMachine.TestCase.settings = _SETTINGS
 TestQueue = QueueMachine.TestCase

@@ -57,7 +57,7 @@ def newest(sizes: list[int], limit: int) -> list[int]:
     return [share for share in reversed(shares) if share]
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_refreshes_push_out_the_oldest(data: st.DataObject, seed: int) -> None:
     """Golden A16, from the released code of RLTF, however the samples are grouped: new samples, what is left of each block.
@@ -79,7 +79,6 @@ def test_refreshes_push_out_the_oldest(data: st.DataObject, seed: int) -> None:
         assert pool.samples == 10
 
 
-@hypothesis_settings(deadline=None)
 @given(blocks=st.lists(SIZES, max_size=8), capacity=st.integers(5, 20), seed=st.integers(0, 99))
 def test_the_pool_is_the_newest_samples_and_loses_exactly_as_many_as_come(
     blocks: list[list[int]], capacity: int, seed: int
@@ -132,7 +131,6 @@ def test_a_cut_group_keeps_what_else_it_holds_and_the_mean_it_had() -> None:
     assert len(cut.sampled) == 2
 
 
-@hypothesis_settings(deadline=None)
 @given(rewards=st.lists(st.floats(-1, 1), min_size=2, max_size=6), data=st.data())
 def test_the_credit_of_a_sample_is_the_same_when_others_of_its_group_have_gone(
     rewards: list[float], data: st.DataObject

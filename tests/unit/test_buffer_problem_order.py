@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from buffer.problem_order import MAX_SKIPS, ProblemOrder
@@ -44,7 +43,6 @@ def test_signal_passes_over_what_teaches_nothing_and_uniform_does_not() -> None:
     assert set(Counter(uniform.next(shares) for _ in range(1000)).values()) == {100}
 
 
-@hypothesis_settings(deadline=None)
 @given(seed=st.integers(0, 1000), shares=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=10, max_size=10))
 def test_with_signal_every_problem_comes_within_four_epochs(seed: int, shares: list[float]) -> None:
     share_passing = dict(zip(IDS, shares, strict=True))
@@ -76,7 +74,6 @@ def test_other_than_is_never_what_comes_unless_it_is_alone() -> None:
     assert ProblemOrder(["a"], 0, "uniform").next({}, other_than="a") == "a"
 
 
-@hypothesis_settings(deadline=None)
 @given(seed=st.integers(0, 100), before=st.integers(0, 35), selection=st.sampled_from(["uniform", "signal"]))
 def test_a_saved_order_goes_on(seed: int, before: int, selection: str) -> None:
     shares = {"p0": 1.0, "p1": 0.0}

@@ -158,7 +158,7 @@ def run_on(replay: Replay) -> list[object]:
     return seen
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(data=st.data())
 def test_save_and_load_at_any_moment_goes_on_the_same(data: st.DataObject) -> None:
     """The loaded buffer answers later calls as the saved one does, once that has got its work back."""

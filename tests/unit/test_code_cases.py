@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from evalplus_form import check, check_with_solution
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.problem_sets.code_cases import CodeCases, key, shown_calls
@@ -38,7 +38,6 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None)  # the first call imports NumPy
 @given(st.lists(st.tuples(st.lists(values, max_size=2), values), min_size=1, max_size=6, unique_by=repr), st.data())
 def test_cases_and_the_rest_make_the_same_calls_as_the_whole(cases: list[Any], data: st.DataObject) -> None:
     cases = list({repr(given): (given, answer) for given, answer in cases}.values())

@@ -135,7 +135,7 @@ class Episodes(RuleBasedStateMachine):
 
 
 TestEpisodes = Episodes.TestCase
-TestEpisodes.settings = settings(max_examples=300, stateful_step_count=20, deadline=None)
+TestEpisodes.settings = settings(max_examples=300, stateful_step_count=20)
 
 
 def test_what_is_handed_out_cannot_change_the_episode() -> None:

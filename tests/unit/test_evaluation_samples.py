@@ -56,7 +56,7 @@ def read(path: Path, samples: int = 3) -> Sampled:
     return sampled
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(order=st.permutations(WANTED), written=st.integers(0, 6), cut=st.integers(0, 400))
 def test_it_holds_each_sample_once_wherever_it_was_cut_off(
     order: list[tuple[str, int]], written: int, cut: int

@@ -150,7 +150,7 @@ class Client(RuleBasedStateMachine):
 
 
 TestClient = Client.TestCase
-TestClient.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestClient.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_the_less_loaded_of_two_gets_the_request() -> None:

@@ -258,7 +258,7 @@ def failures(draw: st.DrawFn) -> tuple[Problem, Verdict]:
     return problem, Verdict(problem_id="p", outcome=Outcome.ERROR, tests=results, error=error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(failures(), words, st.integers(0, 3000), st.integers(0, 900))
 def test_it_is_never_too_long_and_holds_nothing_private(
     failed: tuple[Problem, Verdict], program: str, most: int, most_a_test: int
@@ -274,7 +274,7 @@ def test_it_is_never_too_long_and_holds_nothing_private(
         assert text == no_feedback(problem, max_chars=most)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(words, words, words)
 def test_what_is_filled_in_is_as_it_was(given: str, expected: str, got: str) -> None:
     """Braces above all: nothing that a program writes is a template."""

@@ -119,7 +119,7 @@ class Workers(RuleBasedStateMachine):
 
 
 TestWorkers = Workers.TestCase
-TestWorkers.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestWorkers.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_what_is_not_adopted_takes_no_orders() -> None:

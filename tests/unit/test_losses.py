@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from golden_cases import golden
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from trajectories import group, reference, sampled
@@ -129,7 +129,6 @@ def test_the_golden_file_says_the_same_of_rltf() -> None:
     assert rltf_loss(credit, total=True) == pytest.approx(expected["sum"], abs=1e-6)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.floats(1, 20))
 def test_alpha_is_capped_and_at_least_one(span: int, rest: int, cap: float) -> None:
     weight = rltf.alpha(span + rest, 0, span, cap)
@@ -423,7 +422,6 @@ def test_importance_weights_e06() -> None:
     assert float(metrics["importance_ratio_sum"]) == pytest.approx(sum(ratios), rel=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-20, 0), st.floats(-20, 0)), min_size=1, max_size=8), st.floats(0.1, 10))
 def test_importance_weights_are_bounded_and_have_no_gradient(pairs: list[tuple[float, float]], cap: float) -> None:
     old = torch.tensor([o for o, _ in pairs], dtype=torch.float64, requires_grad=True)
@@ -492,7 +490,6 @@ def test_a_clipped_token_pulls_no_further() -> None:
 
 
 @pytest.mark.parametrize("name, how", NORMALISATIONS)
-@settings(deadline=None)
 @given(data=st.data())
 def test_micro_batches_add_up_to_the_batch(name: str, how: Literal["token"], data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=5))

@@ -45,7 +45,7 @@ def chance_over_all_draws(kinds: Sequence[str], n: int, drawn: int) -> float:
     return math.fsum(chances) / len(chances)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(counts(7), st.integers(1, 8), st.data())
 def test_it_is_the_mean_over_all_draws_and_picks(count: tuple[int, int, int], n: int, data: st.DataObject) -> None:
     rollouts, public, right = count
@@ -54,14 +54,12 @@ def test_it_is_the_mean_over_all_draws_and_picks(count: tuple[int, int, int], n:
     assert n_at_k(rollouts, public, right, n, drawn) == pytest.approx(chance_over_all_draws(kinds, n, drawn), abs=1e-12)
 
 
-@settings(deadline=None)
 @given(counts(1000))
 def test_one_rollout_is_right_as_often_as_rollouts_are(count: tuple[int, int, int]) -> None:
     rollouts, _, right = count
     assert n_at_k(*count, 1, 1) == pytest.approx(right / rollouts, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(counts(1000), st.integers(1, 1000), st.data())
 def test_it_is_a_chance_that_grows_with_both_numbers(count: tuple[int, int, int], n: int, data: st.DataObject) -> None:
     drawn = data.draw(st.integers(1, count[0]))
@@ -72,7 +70,6 @@ def test_it_is_a_chance_that_grows_with_both_numbers(count: tuple[int, int, int]
         assert n_at_k(*count, n, drawn + 1) >= chance - 1e-12
 
 
-@settings(deadline=None)
 @given(counts(1000), st.data())
 def test_it_is_pass_at_k_where_all_are_handed_in_and_the_public_tests_keep_the_right_ones(
     count: tuple[int, int, int], data: st.DataObject

@@ -161,7 +161,7 @@ def visible(sequence: PackedSequence, mask: Tensor, row: int) -> list[int]:
 
 
 @given(groups_of_trajectories(), st.integers(14, 60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_trained_token_comes_once_and_is_predicted_from_its_own_trajectory(
     groups: Groups, max_tokens: int
 ) -> None:

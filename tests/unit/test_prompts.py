@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors.prompts import extract_program, prompt_ids, question, reference_response
 from actors.worked_examples import SOLVED_AT_ONCE, SOLVED_AT_THE_SECOND_TRY, WorkedExamples
 from executor.feedback_templates import FeedbackTemplates
-from executor.problem import FunctionTest, Problem, StdioTest
+from executor.problem import CodeTest, FunctionTest, Problem, StdioTest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -167,6 +167,7 @@ def test_worked_examples_hold() -> None:
 
     def wanted(problem: Problem) -> object:
         (test,) = problem.public_tests
+        assert not isinstance(test, CodeTest)
         return test.output if isinstance(test, StdioTest) else test.expected
 
     for problem in (*SOLVED_AT_ONCE, *(example.problem for example in SOLVED_AT_THE_SECOND_TRY)):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 from golden_cases import golden
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -125,7 +125,6 @@ def test_golden_tables() -> None:
         assert reward(outcome, results.count("True") / len(results)) == pytest.approx(expected["reward"], abs=1e-6)
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["sum", "replace"]))
 def test_a_better_outcome_is_never_worth_less(low: float, high: float, mode: Literal["sum", "replace"]) -> None:
     low, high = min(low, high), max(low, high)

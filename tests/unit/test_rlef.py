@@ -78,7 +78,7 @@ def test_b01_returns_and_advantages_of_turns() -> None:
     policy, reference = inputs["logp_policy"], inputs["logp_ref"]
     trajectory = dialogue(PROMPT, [([], [1, 2, 3]), ([8, 9], [4, 5])], inputs["r"], log_probs=policy)
     known = scored(trajectory, reference, inputs["V_last_prompt_token"])
-    loss = Loss(Settings(normalise_advantages=False))
+    loss = Loss(Settings(normalise_advantages="none"))
     [[credit]], metrics = loss.credits([(group(trajectory), [known])])
     first, second = expected["A"]
     assert credit.advantages == pytest.approx([0, 0, first, first, first, 0, 0, second, second], abs=1e-6)
@@ -86,6 +86,33 @@ def test_b01_returns_and_advantages_of_turns() -> None:
     assert [credit.returns[2], credit.returns[7]] == pytest.approx(expected["G"], abs=1e-6)
     assert metrics["reference_divergence"] == pytest.approx(sum(expected["kl_geo"]) / 2, abs=1e-6)
     assert turn_returns(inputs["r"], expected["kl_geo"], inputs["beta"], 1.0) == pytest.approx(expected["G"], abs=1e-6)
+
+
+@pytest.mark.parametrize("scope", ["step", "group"])
+def test_advantages_are_normalised_over_the_turns_of_a_step_or_of_each_problem(scope: Any) -> None:
+    def episode(*rewards: float) -> Any:
+        return dialogue(PROMPT, [([8] * (number > 0), [1, 2]) for number in range(len(rewards))], list(rewards))
+
+    easy, hard = [episode(1.0), episode(1.0), episode(0.0, -1.0)], [episode(-1.0), episode(-1.0)]
+    groups = [
+        (group(*members), [scored(m, [[0.0, 0.0]] * len(m.turns), [0.0] * len(m.turns)) for m in members])
+        for members in (easy, hard)
+    ]
+    loss = Loss(Settings(normalise_advantages=scope, reference_penalty=0))
+    credits, _ = loss.credits(groups)
+    turns = [
+        [credit.advantages[turn.start] for credit, m in zip(row, members, strict=True) for turn in m.turns]
+        for row, members in zip(credits, (easy, hard), strict=True)
+    ]
+    every = [a for row in turns for a in row]
+    assert sum(every) == pytest.approx(0, abs=1e-6)
+    assert sum(a * a for a in every) / len(every) == pytest.approx(1, abs=1e-4)
+    if scope == "group":
+        assert sum(turns[0]) == pytest.approx(0, abs=1e-6)
+        assert turns[1] == pytest.approx([0, 0], abs=1e-6), "nobody learns that a problem is hard"
+    else:
+        assert all(a < 0 for a in turns[1])
+    assert turns[0][0] > 0 > turns[0][-1]
 
 
 def test_a_later_reward_is_discounted_by_the_turn() -> None:
@@ -153,7 +180,7 @@ def test_the_value_loss_counts_where_the_critic_learns_and_nowhere_else() -> Non
 def test_values_by_the_token_give_each_token_its_own_advantage() -> None:
     trajectory = dialogue(PROMPT, [([], [1, 2]), ([8], [3])], [0.0, 1.0])
     known = base.Scored(trajectory, None, [0, 0, 0.1, 0.2, 0, 0.7])
-    loss = Loss(Settings(value="token", reference_penalty=0, normalise_advantages=False))
+    loss = Loss(Settings(value="token", reference_penalty=0, normalise_advantages="none"))
     [[credit]], metrics = loss.credits([(group(trajectory), [known])])
     assert credit.advantages == pytest.approx([0, 0, 0.9, 0.8, 0, 0.3])
     assert credit.value_mask == [0, 0, 1, 1, 0, 1]

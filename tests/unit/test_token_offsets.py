@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SMILE = "\U0001f600"
-REAL_TOKENIZER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+REAL_TOKENIZER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,6 @@ def check(text: Any, offsets: list[tuple[int, int]]) -> None:
     assert reached == len(text)
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=5), max_size=12))
 def test_any_bytes_cover_the_text_that_they_decode_to(pieces: list[bytes]) -> None:
     text, offsets = byte_level_offsets(pieces)
@@ -54,7 +53,6 @@ def test_any_bytes_cover_the_text_that_they_decode_to(pieces: list[bytes]) -> No
             assert piece in text[start:end].encode()
 
 
-@settings(deadline=None)
 @given(st.text(max_size=8), st.data())
 def test_tokens_that_split_a_character_all_cover_it(text: str, data: st.DataObject) -> None:
     raw = text.encode("utf-8", errors="ignore")

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.errors import UserError
@@ -79,7 +79,6 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(VALUES, st.integers(0, 99))
 def test_a_value_is_made_that_is_not_the_expected_one(value: Any, seed: int) -> None:
     for test in (FunctionTest(args=["x"], expected=value), CodeTest(code=f"assert f('x') == {value!r}")):

@@ -32,7 +32,7 @@ def part(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "v.jsonl", folder / "v.jsonl.part", folder / "v.jsonl.resume"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(written=st.integers(0, 5), cut=st.integers(0, 200), cut_digests=st.integers(0, 100), torn=st.binary(max_size=9))
 def test_it_is_the_same_file_wherever_it_was_cut_off(written: int, cut: int, cut_digests: int, torn: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
