@@ -25,6 +25,7 @@ from cluster.actors import House, connect
 from cluster.chosen_problems import chosen_problems, with_fitting_prompts
 from cluster.config import Config, dump_config
 from cluster.dashboards.terminal import View
+from cluster.exporting import Exporter
 from cluster.held_out import summarise
 from cluster.metrics import MetricsWriter
 from cluster.model_fit import check as check_model
@@ -96,6 +97,7 @@ class Controller:
         self._rollouts = RolloutActors(self._house, self._say)
         self._rates = Rates(self._house)
         self._metrics = MetricsWriter(folder.path, resume_step=self._step if resumed else None)
+        self._exporter = Exporter(folder.path.name, config)
         self._view = View(config.run.steps)
         self._evaluating: asyncio.Task[None] | None = None
         self._probe: list[list[int]] = []
@@ -111,6 +113,7 @@ class Controller:
             self._say(f"run folder {self._folder.path}")
             # In this thread, and before our own signal handlers, which Ray's would replace.
             connect(self._config)
+            self._exporter.start()
             loop = asyncio.get_running_loop()
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(name, self._ask_to_stop)
@@ -226,6 +229,7 @@ class Controller:
                 "seconds": self._seconds(),
             }
             self._metrics.write(metrics)
+            self._exporter.write(metrics)
             self._view.update(doing)
             self._view.step(metrics)
         if step % self._config.run.checkpoint_every == 0 or step == self._config.run.steps:

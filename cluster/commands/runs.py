@@ -1,4 +1,4 @@
-"""`cupel report`, `status`, `stop` and `doctor`."""
+"""`cupel report`, `status`, `stop`, `dashboard` and `doctor`."""
 
 from __future__ import annotations
 
@@ -61,6 +61,36 @@ def stop(
     from cluster.status import stop as ask
 
     raise typer.Exit(ask(run, wait))
+
+
+@app.command(short_help="Set Prometheus and Grafana up for a Ray that runs.")
+def dashboard(
+    ray_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Ray's temporary folder (ray start --temp-dir); /tmp/ray if not given."),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where settings, logs and Prometheus's data are kept.")
+    ] = Path("~/.cache/cupel/monitoring"),
+    start: Annotated[
+        bool, typer.Option("--start/--no-start", help="Start Prometheus and Grafana where they are installed.")
+    ] = True,
+) -> None:
+    """Set Prometheus and Grafana up for the Ray that runs on this machine, its head node.
+
+    Puts Cupel's dashboard where that Ray's Grafana finds it, writes Prometheus's settings and alert rules, and starts the two
+    until an interrupt; says what to do about what is not installed.
+
+    \b
+    Examples:
+      cupel dashboard
+      cupel dashboard --no-start
+    """
+    import os
+
+    from cluster.monitoring import show_dashboard
+
+    show_dashboard(ray_folder, folder, start=start, environment=os.environ)
 
 
 @app.command(short_help="Say what this machine can do.")

@@ -15,7 +15,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("train", "submit", "judge", "eval", "problems", "report", "status", "stop", "doctor")
+COMMANDS = (
+    "train",
+    "submit",
+    "judge",
+    "eval",
+    "compare",
+    "study",
+    "problems",
+    "report",
+    "status",
+    "stop",
+    "dashboard",
+    "doctor",
+)
 HEAVY = ("ray", "torch", "vllm", "transformers", "tensorboard")
 
 
