@@ -6,26 +6,28 @@ handed out, put and trained on its own and must agree with the state machine in 
 
 from __future__ import annotations
 
+import random
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
 from benchmarks.simulation.setting import Setting
 from benchmarks.simulation.stations import Clock, Server
+from buffer.pool import Pool
 from buffer.replay import Replay, Ticket
 from buffer.settings import BufferSettings
-from buffer.trajectory import Group, Trajectory
+from buffer.trajectory import Group
 
+_PATIENCE = 0.02  # of the time waited for a batch, until it is looked at again
 _POLL_S = 5.0  # actors/rollout.py ACQUIRE_TIMEOUT_S
 
 
-class SimulatedGroup(Group):
-    """A group of sampled episodes only; the pool counts them at every put, which need not cost a simulation its time."""
+class QueuePool(Pool):
+    """A pool without limit: what is staged need not be counted at every put, which a simulation has no time for."""
 
-    @property
-    def sampled(self) -> list[Trajectory]:
-        """All of them."""
-        return self.trajectories
+    def stage(self, group: Group, oldest_version: int) -> None:
+        """Hold a finished group until the next draw."""
+        self.staged.append(group)
 
 
 class Asker(Protocol):
@@ -82,11 +84,13 @@ class CentralBuffer:
             seed=setting.seed,
         )
         self.replay = Replay(settings, [str(i) for i in range(setting.problems)])
+        self.replay.pool = QueuePool(self.replay.pool.drawing, random.Random(setting.seed))
         self.loop = Server(clock)
         self.ledger = Ledger()
         self._polls: deque[tuple[Asker, int, int, float]] = deque()
         self._changed: Callable[[], None] | None = None
         self._looking = False
+        self._since = 0.0
 
     def acquire(self, asker: Asker, limit: int) -> None:
         """A poll for tickets; answered when there are any."""
@@ -165,13 +169,14 @@ class CentralBuffer:
 
     def when_ready(self, act: Callable[[], None]) -> None:
         """Call `act` once, as soon as a batch can be taken."""
-        self._changed = act
+        self._changed, self._since = act, self._clock.now
         self._look()
 
     def _look_soon(self) -> None:
         if self._changed is not None and not self._looking:
             self._looking = True
-            self._clock.at(self._clock.now + self._setting.check_s, self._look)
+            now = self._clock.now
+            self._clock.at(now + max(self._setting.check_s, _PATIENCE * (now - self._since)), self._look)
 
     def _look(self) -> None:
         self._looking = False

@@ -9,12 +9,12 @@ import random
 from dataclasses import dataclass, field
 
 from actors.episode import Episode, Phase, Rules
-from benchmarks.simulation.central import CentralBuffer, SimulatedGroup
+from benchmarks.simulation.central import CentralBuffer
 from benchmarks.simulation.draws import Draws
 from benchmarks.simulation.setting import Setting
 from benchmarks.simulation.stations import Clock, Engine, Generation, Server, Worker
 from buffer.replay import Ticket
-from buffer.trajectory import Trajectory
+from buffer.trajectory import Group, Trajectory
 from executor.dispatch import Dispatch
 from executor.settings import ExecutorSettings
 from executor.verdict import Outcome, Verdict
@@ -266,7 +266,7 @@ class RolloutActor:
         if len(visit.trajectories) < min(_MIN_TRAJECTORIES, self._setting.samples_per_problem):
             self._buffer.fail(ticket.group_id, settled)
             return
-        group = SimulatedGroup(
+        group = Group(
             group_id=ticket.group_id,
             problem_id=ticket.problem_id,
             issued_version=ticket.issued_version,
