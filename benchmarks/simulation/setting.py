@@ -134,7 +134,7 @@ class Setting(BaseModel):
     probe_s: float = _assumed(1.0, "Seconds of the probe after a broadcast.", ge=0)
 
     # How it is simulated
-    unit_tokens: int = _chosen(128, "Tokens that one token of a simulated episode stands for.", ge=1)
+    unit_tokens: int = _chosen(256, "Tokens that one token of a simulated episode stands for.", ge=1)
     simulated_workers: int = _chosen(
         16, "Executor workers at most; each stands for as many real ones as needed.", ge=1
     )
