@@ -66,7 +66,9 @@ def scales() -> None:
 def measured() -> None:
     """Print what the state machines cost."""
     constants, rates = measuring.measure()
-    print(report.markdown(("constant", "seconds"), [(f"`{name}`", f"{value:.2g}") for name, value in constants.items()]))
+    print(
+        report.markdown(("constant", "seconds"), [(f"`{name}`", f"{value:.2g}") for name, value in constants.items()])
+    )
     print()
     rows = [(name, f"{1e6 * seconds:,.1f}", f"{1 / seconds:,.0f}") for name, seconds in rates]
     print(report.markdown(("asked of", "microseconds", "a second"), rows))

@@ -10,7 +10,7 @@ import numpy
 
 from benchmarks.simulation.setting import Setting
 
-_SIZE = 1 << 18
+_SIZE = 1 << 17
 _MASK = _SIZE - 1
 
 
@@ -54,7 +54,7 @@ class Draws:
 
     def judge_fails(self, place: int) -> bool:
         """Whether our own machinery fails on it."""
-        return self._evens[3][place] < self._setting.judge_failure_share
+        return self._evens[3][place & _MASK] < self._setting.judge_failure_share
 
     @property
     def pass_chances(self) -> list[float]:

@@ -17,7 +17,7 @@ from benchmarks.simulation.sizing import split
 from benchmarks.simulation.stations import Clock, Worker
 from buffer.trajectory import Group
 
-FULL = 0.9  # a part with this load is what holds the rest up
+FULL = 0.85  # a part with this load is what holds the rest up
 
 
 @dataclass(frozen=True)

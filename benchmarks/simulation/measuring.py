@@ -91,7 +91,9 @@ def _wake_s(rounds: int) -> float:
         started = time.process_time()
         for group in groups:
             await buffer.put(group)
-            for _ in range(3 * _POLLS):  # those woken look one after another and wait on; as many turns of the loop without them
+            for _ in range(
+                3 * _POLLS
+            ):  # those woken look one after another and wait on; as many turns of the loop without them
                 await asyncio.sleep(0)
         seconds = (time.process_time() - started) / len(groups)
         await buffer.close()

@@ -65,9 +65,7 @@ def whole(setting: Setting, result: Result) -> str:
     place_s = setting.dispatch_s + setting.place_worker_s * setting.workers
     saturated = f"saturated: {result.saturated}"
     if result.saturated == "bound":
-        saturated = (
-            "saturated: nothing; the staleness bound holds all up: slow episodes are waited for, and engines for tickets"
-        )
+        saturated = "saturated: nothing; the staleness bound holds all up: slow episodes are waited for, and engines for tickets"
     lines = [
         markdown(head(), [row(result)]),
         "",

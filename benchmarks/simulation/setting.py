@@ -95,9 +95,7 @@ class Setting(BaseModel):
         "Seconds of the rollout actor's loop for one judgement, there and back.",
         ge=0,
     )
-    linger_s: float = _measured(
-        0.02, "executor/worker.py _LINGER_S", "Seconds that a verdict waits for company.", ge=0
-    )
+    linger_s: float = _measured(0.02, "executor/worker.py _LINGER_S", "Seconds that a verdict waits for company.", ge=0)
     worker_failures_per_hour: float = _assumed(0.0, "Losses of one simulated executor worker an hour.", ge=0)
     worker_return_s: float = _assumed(20.0, "Seconds until a lost executor worker judges again.", ge=0)
     judge_failure_share: float = _assumed(0.0, "Share of judgements that fail for reasons of ours.", ge=0, lt=1)
@@ -112,8 +110,12 @@ class Setting(BaseModel):
         "Seconds of the rollout actor's loop a turn: feedback, tokens; benchmarks/episodes.py finds too little to tell.",
         ge=0,
     )
-    place_worker_s: float = _measured(5.8e-8, _OWN, "Seconds that each executor worker adds to one Dispatch.place.", ge=0)
-    group_token_s: float = _measured(4.6e-8, _OWN, "Seconds to unpickle a token of a group; as long to pickle it.", ge=0)
+    place_worker_s: float = _measured(
+        5.8e-8, _OWN, "Seconds that each executor worker adds to one Dispatch.place.", ge=0
+    )
+    group_token_s: float = _measured(
+        4.6e-8, _OWN, "Seconds to unpickle a token of a group; as long to pickle it.", ge=0
+    )
     put_s: float = _measured(3.2e-5, _OWN, "Seconds of Replay.put of a group, nothing staged.", ge=0)
     put_staged_s: float = _measured(9e-7, _OWN, "Seconds that each group staged before adds to it.", ge=0)
     ready_group_s: float = _measured(5e-7, _OWN, "Seconds that each group held adds to Replay.ready.", ge=0)
@@ -135,9 +137,7 @@ class Setting(BaseModel):
 
     # How it is simulated
     unit_tokens: int = _chosen(256, "Tokens that one token of a simulated episode stands for.", ge=1)
-    simulated_workers: int = _chosen(
-        16, "Executor workers at most; each stands for as many real ones as needed.", ge=1
-    )
+    simulated_workers: int = _chosen(16, "Executor workers at most; each stands for as many real ones as needed.", ge=1)
     check_s: float = _chosen(0.05, "After a put the buffer is looked at so much later at the earliest.", ge=0)
 
     # What follows
