@@ -18,7 +18,7 @@ from buffer.replay import Replay, Ticket
 from buffer.settings import BufferSettings
 from buffer.trajectory import Group
 
-_PATIENCE = 0.02  # of the time waited for a batch, until it is looked at again
+_PATIENCE = 0.05  # of the time waited for a batch, until it is looked at again
 _POLL_S = 5.0  # actors/rollout.py ACQUIRE_TIMEOUT_S
 
 

@@ -137,7 +137,7 @@ class Setting(BaseModel):
 
     # How it is simulated
     unit_tokens: int = _chosen(256, "Tokens that one token of a simulated episode stands for.", ge=1)
-    simulated_workers: int = _chosen(16, "Executor workers at most; each stands for as many real ones as needed.", ge=1)
+    simulated_workers: int = _chosen(8, "Executor workers at most; each stands for as many real ones as needed.", ge=1)
     check_s: float = _chosen(0.05, "After a put the buffer is looked at so much later at the earliest.", ge=0)
 
     # What follows
