@@ -17,7 +17,8 @@ from benchmarks.simulation.sizing import split
 from benchmarks.simulation.stations import Clock, Worker
 from buffer.trajectory import Group
 
-FULL = 0.85  # a part with this load is what holds the rest up
+FULL = 0.8  # a part with this load is what holds the rest up: work comes in bursts
+BOUND = "bound"  # of staleness
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Result:
     def saturated(self) -> str:
         """What holds the rest up; the bound, where every part has time to spare and waits for slow episodes and new weights."""
         name, load = self.fullest
-        return name if load >= FULL else "bound"
+        return name if load >= FULL else BOUND
 
 
 @dataclass(frozen=True)

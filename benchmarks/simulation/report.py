@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.simulation.loop import FULL, Result
+from benchmarks.simulation.loop import BOUND, FULL, Result
 from benchmarks.simulation.setting import Setting, sources
 from benchmarks.simulation.sizing import SPARE, size
 
@@ -41,6 +41,7 @@ def head(varied: str | None = None) -> list[str]:
 
 def row(result: Result, value: str | None = None) -> list[str]:
     """A line of the table."""
+    part, load = result.fullest
     loads = [f"{100 * result.loads[part]:.0f} %" for part in _HEAD[9:15]]
     return [
         *([value] if value is not None else []),
@@ -54,7 +55,7 @@ def row(result: Result, value: str | None = None) -> list[str]:
         f"{100 * result.learner_idle:.0f} %",
         f"{result.staleness_mean:.2f}, {result.staleness_max}",
         *loads,
-        result.saturated,
+        result.saturated if result.saturated != BOUND else f"{BOUND} ({part} {100 * load:.0f} %)",
     ]
 
 
@@ -64,7 +65,7 @@ def whole(setting: Setting, result: Result) -> str:
     part, load = result.fullest
     place_s = setting.dispatch_s + setting.place_worker_s * setting.workers
     saturated = f"saturated: {result.saturated}"
-    if result.saturated == "bound":
+    if result.saturated == BOUND:
         saturated = "saturated: nothing; the staleness bound holds all up: slow episodes are waited for, and engines for tickets"
     lines = [
         markdown(head(), [row(result)]),
