@@ -32,7 +32,7 @@ from benchmarks.simulation.setting import Setting, with_overrides  # noqa: E402
 from executor.errors import UserError  # noqa: E402
 
 # Larger rows have more groups a step, so fewer steps say as much.
-SCALE = {1: 12, 2: 12, 4: 12, 8: 12, 16: 12, 32: 8, 64: 6, 128: 5, 256: 4, 512: 3, 1024: 2}  # GPUs: steps
+SCALE = {1: 12, 2: 12, 4: 12, 8: 12, 16: 12, 32: 8, 64: 6, 128: 5, 256: 4, 512: 3, 1024: 3}  # GPUs: steps
 TABLES = (
     ("Executor slots, on 16 GPUs", ["gpus=16"], "slots=16,32,64,128,256,512"),
     ("Staleness bound, on 16 GPUs", ["gpus=16"], "max_staleness=0,1,2,4,8"),
