@@ -37,8 +37,9 @@ ALGORITHMS = {
         "algorithm.name=rlef",
         "rollout.max_turns=2",
         "rollout.max_feedback_tokens=400",
+        "rollout.max_context_tokens=1024",
         "rollout.feedback=random",
-        "learner.micro_batch_tokens=1400",
+        "learner.micro_batch_tokens=1024",
         "learner.minibatches=2",
     ],
 }
