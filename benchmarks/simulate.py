@@ -10,8 +10,7 @@ Discrete events; inside are the repository's own `Replay` with its problem order
 `constants`. Every simulation ends with a ledger of group ids: each one trained once, in the buffer, under way or to be done again.
 
 Not single events: tokens (a sequence's end is computed from its engine's pace; an episode's token stands for `unit_tokens`), executor
-workers beyond `simulated_workers` (one stands for several), the calls of a batch, polls that end empty-handed, what a put counts
-in the pool (paid for as `put_staged_s`: the simulated `Replay` has a pool that stages without counting), and the moments between two looks at whether a batch is ready (`check_s`, or a twentieth of the wait).
+workers beyond `simulated_workers` (one stands for several), the calls of a batch, polls that end empty-handed, and the moments between two looks at whether a batch is ready (`check_s`, or a twentieth of the wait).
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ class Pool:
     def stage(self, group: Group, oldest_version: int) -> None:
         """Hold a finished group until the next refresh; of more than the pool can take in, the newest are held."""
         self.staged.append(group)
+        if math.isinf(self.drawing.capacity):
+            return  # nothing can be too much: a put costs the same however many groups are held
         if samples(self.staged) > self.drawing.capacity:
             self.staged = _fresh(self.staged, oldest_version)
         while len(self.staged) > self.drawing.groups_per_step and samples(self.staged[1:]) >= self.drawing.capacity:

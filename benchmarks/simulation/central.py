@@ -6,28 +6,18 @@ handed out, put and trained on its own and must agree with the state machine in 
 
 from __future__ import annotations
 
-import random
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
 from benchmarks.simulation.setting import Setting
 from benchmarks.simulation.stations import Clock, Server
-from buffer.pool import Pool
 from buffer.replay import Replay, Ticket
 from buffer.settings import BufferSettings
 from buffer.trajectory import Group
 
 _PATIENCE = 0.05  # of the time waited for a batch, until it is looked at again
 _POLL_S = 5.0  # actors/rollout.py ACQUIRE_TIMEOUT_S
-
-
-class QueuePool(Pool):
-    """A pool without limit: what is staged need not be counted at every put, which a simulation has no time for."""
-
-    def stage(self, group: Group, oldest_version: int) -> None:
-        """Hold a finished group until the next draw."""
-        self.staged.append(group)
 
 
 class Asker(Protocol):
@@ -84,7 +74,6 @@ class CentralBuffer:
             seed=setting.seed,
         )
         self.replay = Replay(settings, [str(i) for i in range(setting.problems)])
-        self.replay.pool = QueuePool(self.replay.pool.drawing, random.Random(setting.seed))
         self.loop = Server(clock)
         self.ledger = Ledger()
         self._polls: deque[tuple[Asker, int, int, float]] = deque()
@@ -119,9 +108,8 @@ class CentralBuffer:
     def put(self, group: Group, tokens: int, then: Callable[[], None]) -> None:
         """A finished group; `then` is called when the actor knows that it arrived."""
         s, pool = self._setting, self.replay.pool
-        staged = len(pool.staged)
-        held = staged + len(pool.groups) if self._changed is not None else 0
-        seconds = s.call_s + s.group_token_s * tokens + s.put_s + s.put_staged_s * staged
+        held = len(pool.staged) + len(pool.groups) if self._changed is not None else 0
+        seconds = s.call_s + s.group_token_s * tokens + s.put_s
         seconds += s.ready_group_s * held + s.wake_s * len(self._polls)
         self._clock.at(self.loop.serve(seconds), self._put, group, then)
 

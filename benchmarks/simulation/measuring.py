@@ -150,7 +150,6 @@ def measure(rounds: int = ROUNDS) -> tuple[dict[str, float], list[tuple[str, flo
     token = _least(rounds, _token_s)
     constants = {
         "put_s": empty,
-        "put_staged_s": max(0.0, full - empty) / 2000,
         "ready_group_s": _least(rounds, lambda: _ready_s(2000)),
         "wake_s": _wake_s(rounds),
         "group_token_s": token,

@@ -116,8 +116,7 @@ class Setting(BaseModel):
     group_token_s: float = _measured(
         4.6e-8, _OWN, "Seconds to unpickle a token of a group; as long to pickle it.", ge=0
     )
-    put_s: float = _measured(3.2e-5, _OWN, "Seconds of Replay.put of a group, nothing staged.", ge=0)
-    put_staged_s: float = _measured(9e-7, _OWN, "Seconds that each group staged before adds to it.", ge=0)
+    put_s: float = _measured(3.2e-5, _OWN, "Seconds of Replay.put of a group.", ge=0)
     ready_group_s: float = _measured(5e-7, _OWN, "Seconds that each group held adds to Replay.ready.", ge=0)
     wake_s: float = _measured(3.1e-6, _OWN, "Seconds that each waiting poll adds to a change in BufferActor.", ge=0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -14,13 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from benchmarks.simulation import report
-from benchmarks.simulation.central import Ledger, QueuePool
+from benchmarks.simulation.central import Ledger
 from benchmarks.simulation.draws import Draws
 from benchmarks.simulation.loop import Result, Simulation
 from benchmarks.simulation.setting import ASSUMED, Setting, sources, with_overrides
 from benchmarks.simulation.sizing import SPARE, size
 from benchmarks.simulation.stations import Clock, Engine, Generation
-from buffer.pool import Drawing, Pool
 from buffer.replay import Replay
 from buffer.settings import BufferSettings
 from executor.errors import UserError
@@ -43,7 +41,6 @@ FAST = {
     "linger_s": 0.0,
     "check_s": 0.0,
     "put_s": 0.0,
-    "put_staged_s": 0.0,
     "ready_group_s": 0.0,
     "group_token_s": 0.0,
     "no_code_share": 0.0,
@@ -134,15 +131,6 @@ def test_a_ledger_that_does_not_balance_is_found() -> None:
         spoil(ledger)
         with pytest.raises(AssertionError):
             ledger.check(replay)
-
-
-def test_the_cheap_pool_stages_what_the_pool_does() -> None:
-    tickets = Replay(BufferSettings(groups_per_step=9), ["p"]).acquire(9, "rollout-0")
-    real, cheap = (kind(Drawing(2), random.Random(0)) for kind in (Pool, QueuePool))
-    for ticket in tickets:
-        real.stage(answer(ticket, 3), -1)
-        cheap.stage(answer(ticket, 3), -1)
-        assert ids(real.staged) == ids(cheap.staged)
 
 
 def test_the_same_seed_gives_the_same_result_and_another_seed_another() -> None:
