@@ -7,19 +7,14 @@ from typing import Annotated
 
 import typer
 
-from cluster.commands.training import split
+from cluster.commands.training import ConfigArguments, split
 
 app = typer.Typer()
 
 
 @app.command(short_help="Train on a running Ray cluster.")
 def submit(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="CONFIG.yaml|a.b=c", help="A configuration file (none: the defaults) and settings that override it."
-        ),
-    ] = None,
+    arguments: ConfigArguments = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run, a folder that the cluster's nodes see.")
     ] = None,

@@ -15,15 +15,17 @@ _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
 app = typer.Typer()
 
+ConfigArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CONFIG.yaml|a.b=c", help="A configuration file (none: the defaults) and settings that override it."
+    ),
+]
+
 
 @app.command()
 def train(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="CONFIG.yaml|a.b=c", help="A configuration file (none: the defaults) and settings that override it."
-        ),
-    ] = None,
+    arguments: ConfigArguments = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the resolved configuration, check problems and model, start nothing."),

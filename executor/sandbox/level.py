@@ -28,7 +28,7 @@ HOW_TO_GET: dict[LevelName, str] = {
     "L0": "",
     "L1": "run as root with the right to change users",
     "L2": "Linux 5.13 or newer on x86-64 or aarch64, with landlock among the kernel's lsm= and seccomp not switched off",
-    "L3": "what L2 needs, and to be root or allowed user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+    "L3": "what L2 needs, and to be root (in a container with SYS_ADMIN and FOWNER besides) or allowed user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
     "kernel.apparmor_restrict_unprivileged_userns=0), outside a container that masks /proc",
 }
 

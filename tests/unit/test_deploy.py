@@ -16,6 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import typer.main
 import yaml
@@ -33,6 +34,9 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 RAY = next(text for text in EXTRAS["executor"] if text.startswith("ray")).partition("==")[2]
+_SPEC = importlib.util.find_spec("ray")
+assert _SPEC is not None and _SPEC.submodule_search_locations, "tests are run with Ray installed"
+RAY_HOME = Path(_SPEC.submodule_search_locations[0])
 WORKERS = set(ROLES) - {"head"}
 DEADLINE_S = 60
 
@@ -159,11 +163,7 @@ def test_the_capabilities_of_a_context_suffice_for_its_level(name: str) -> None:
 
 
 def test_the_launcher_file_is_one_by_rays_own_schema() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    found = importlib.util.find_spec("ray")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("Ray is not installed")
-    schema = Path(found.submodule_search_locations[0]) / "autoscaler" / "ray-schema.json"
+    schema = RAY_HOME / "autoscaler" / "ray-schema.json"
     jsonschema.validate(read("launcher-aws.yaml"), json.loads(schema.read_text(encoding="utf-8")))
 
 
@@ -228,12 +228,8 @@ def test_every_command_of_ours_that_is_named_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_every_command_and_option_of_ray_that_is_named_exists(path: Path) -> None:
-    found = importlib.util.find_spec("ray")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("Ray is not installed")
-    home = Path(found.submodule_search_locations[0])
-    start = (home / "scripts" / "scripts.py").read_text(encoding="utf-8")
-    jobs = (home / "dashboard" / "modules" / "job" / "cli.py").read_text(encoding="utf-8")
+    start = (RAY_HOME / "scripts" / "scripts.py").read_text(encoding="utf-8")
+    jobs = (RAY_HOME / "dashboard" / "modules" / "job" / "cli.py").read_text(encoding="utf-8")
     text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
     known = set(re.findall(r'name="([\w-]+)"', start)) | set(re.findall(r"^def (\w+)\(", start, re.M))
     assert set(re.findall(r"\bray ([a-z-]+)(?= --| -|$|;|`)", text, re.M)) - {"job"} <= known
@@ -247,8 +243,6 @@ def test_every_command_and_option_of_ray_that_is_named_exists(path: Path) -> Non
 
 
 def test_the_ray_that_is_installed_is_the_one_that_is_pinned() -> None:
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed")
     assert importlib.metadata.version("ray") == RAY
 
 
