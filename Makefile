@@ -9,11 +9,12 @@ PACKAGES = actors benchmarks buffer cluster executor learner
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev train test check format clean
+.PHONY: help install install-dev train test chaos check format clean
 
 help:
 	@echo "make train [ARGS=\"run.steps=2\"]  install what is missing and train the default"
 	@echo "make test  [ARGS=\"-k report\"]    install what is missing and run the tests"
+	@echo "make chaos                       kill processes and nodes under runs, and see that these go on"
 	@echo "make check                       lint, formatting, types"
 	@echo "make format                      format the code"
 	@echo "make clean                       remove .venv and what the tools left"
@@ -30,6 +31,10 @@ train: install
 # Unit tests come first: they take seconds and say most.
 test: install-dev
 	@$(VENV_PYTHON) -m pytest tests/unit tests/integration $(ARGS)
+
+# Processes and nodes are killed under runs: some ten minutes.
+chaos: install-dev
+	@$(VENV_PYTHON) -m pytest tests/chaos $(ARGS)
 
 check: install-dev
 	@$(VENV_PYTHON) -m ruff check $(PACKAGES) tests

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,11 +35,13 @@ from actors.token_offsets import token_offsets
 from actors.worked_examples import WorkedExamples
 from buffer.replay import Ticket
 from buffer.trajectory import Group, Trajectory
+from buffer.weights_files import WeightsFiles
 from executor.errors import UserError
 from executor.judging import JudgeRequest
 from executor.pool import ExecutorPool
 from executor.problem import Problem
 from executor.settings import ExecutorSettings
+from executor.stacks import place
 from executor.verdict import Verdict, no_code
 
 ACQUIRE_TIMEOUT_S = 5.0
@@ -65,6 +67,7 @@ class RolloutSettings:
     worked_examples: WorkedExamples
     with_greedy: bool
     with_reference: bool
+    reference_repairs: bool
     tidy_references: bool
     seed: int
     """Of the run."""
@@ -98,6 +101,8 @@ class RolloutWorker:
         self._generating = 0
         self._judging = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._landed: WeightsFiles | None = None  # weights that came from another machine
         self._lag = LoopLag()
 
     async def check_prompts(self, held_out: list[Problem]) -> int:
@@ -131,11 +136,13 @@ class RolloutWorker:
         return self._engine
 
     async def run(self) -> None:
-        """Work on tickets until the buffer says that there are no more. Raises what broke a group beyond repair."""
+        """Work on tickets until the buffer says that there are no more, or `drain` that it should take none. Raises what broke a group
+        beyond repair.
+        """
         try:
-            while True:
+            while self._tasks or not self._draining:
                 free = self._settings.concurrent_groups - len(self._tasks)
-                if free > 0:
+                if free > 0 and not self._draining:
                     tickets = await self._buffer.acquire.remote(free, self._settings.name, ACQUIRE_TIMEOUT_S)
                     if tickets is None:
                         return
@@ -152,6 +159,10 @@ class RolloutWorker:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._tasks.clear()
 
+    async def drain(self) -> None:
+        """Take no more tickets: `run` ends with the groups that are under way."""
+        self._draining = True
+
     async def _answer(self, ticket: Ticket) -> None:
         problem = self._problems[ticket.problem_id]
         started = time.monotonic()
@@ -166,8 +177,7 @@ class RolloutWorker:
         if sum(t.role == "sampled" for t in trajectories) < min(MIN_TRAJECTORIES, self._settings.samples_per_problem):
             await self._buffer.fail.remote(ticket.group_id, "the executors failed on too many of its samples")
             return
-        if self._settings.with_reference and (reference := self._reference(problem, prompt, visit)) is not None:
-            trajectories.append(reference)
+        trajectories += self._references(problem, prompt, trajectories, visit)
         if not trajectories:
             await self._buffer.fail.remote(ticket.group_id, "it has no reference that fits")
             return
@@ -181,10 +191,23 @@ class RolloutWorker:
         )
         await self._buffer.put.remote(group)
 
-    def _reference(self, problem: Problem, prompt: list[int], visit: str) -> Trajectory | None:
-        """One of the problem's references, chosen at random among those that fit behind the prompt."""
-        room = self._settings.max_prompt_tokens + self._settings.sampling.max_tokens - len(prompt)
+    def _references(
+        self, problem: Problem, prompt: list[int], trajectories: list[Trajectory], visit: str
+    ) -> list[Trajectory]:
+        """What supervision adds to a group: an answer to the problem and, where asked for, one to the feedback on an answer that failed."""
+        if not self._settings.with_reference:
+            return []
         chance = random.Random(seed_of(self._settings.seed, f"reference of {visit}", 0, 0))
+        asked = [prompt]
+        if self._settings.reference_repairs:
+            followed = [t.token_ids[: turn.start] for t in trajectories if t.role == "sampled" for turn in t.turns[1:]]
+            asked += chance.sample(followed, min(1, len(followed)))
+        answers = [self._reference(problem, question, chance) for question in asked]
+        return [answer for answer in answers if answer is not None]
+
+    def _reference(self, problem: Problem, prompt: list[int], chance: random.Random) -> Trajectory | None:
+        """One of the problem's references, chosen at random among those that fit behind the prompt, which may be a dialogue."""
+        room = self._settings.rules.max_tokens - len(prompt)
         for program in chance.sample(problem.references, len(problem.references)):
             text = reference_response(problem, tidy(program) if self._settings.tidy_references else program)
             ids = [*self._tokenizer.encode(text, add_special_tokens=False), self._tokenizer.eos_token_id]
@@ -291,9 +314,20 @@ class RolloutWorker:
             raise RuntimeError("the weights changed during an evaluation")
         return evaluation
 
-    async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
-        """Hand new weights to the engine; returns the seconds it stood still."""
+    async def update_weights(self, source: dict[str, str], policy_version: int, carried: Sequence[Any] = ()) -> float:
+        """Hand new weights to the engine; returns the seconds it stood still.
+
+        `carried`: where the source lies on another machine, a reference to its bytes.
+        """
+        for reference in carried:
+            self._landed = self._landed or WeightsFiles()
+            path = await asyncio.to_thread(self._landed.add, policy_version, (await reference).tofile)
+            source = {"path": str(path)}
         return await self.engine.update_weights(source, policy_version)
+
+    async def place(self) -> tuple[str, int]:
+        """Ray's node and the process that this is in."""
+        return place()
 
     async def score(self, probe: list[list[int]]) -> list[list[float]]:
         """Log-probabilities of the probe's tokens after the first under the engine's weights."""
@@ -334,6 +368,8 @@ class RolloutWorker:
         if self._engine is not None:
             await self._engine.shutdown()
             self._engine = None
+        if self._landed is not None:
+            self._landed.close()
 
 
 def _tests(problem: Problem, which: Tests) -> list[Any]:

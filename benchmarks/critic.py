@@ -71,7 +71,6 @@ def run(variant: str, steps: int, groups: int) -> None:
         learner = Learner(
             LearnerSettings(
                 model_path=model,
-                reference_path=model,
                 algorithm="rlef",
                 loss=VARIANTS[variant],
                 temperature=1.0,

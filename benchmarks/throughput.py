@@ -190,6 +190,7 @@ def rollout_settings(config: Config) -> RolloutSettings:
         worked_examples=worked_examples(config),
         with_greedy=False,
         with_reference=False,
+        reference_repairs=False,
         tidy_references=False,
         seed=config.run.seed,
         seeded=False,
@@ -201,7 +202,7 @@ def rollout_settings(config: Config) -> RolloutSettings:
 
 def executor_settings(config: Config) -> ExecutorSettings:
     """The judge's settings without the cluster's own."""
-    return ExecutorSettings(**config.executor.model_dump(exclude={"workers"}))
+    return config.executor.judging()
 
 
 async def compare_executions(config: Config, problems: list[Problem], executors: dict[str, Any], rounds: int) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 from buffer.replay import Replay, Ticket
 from buffer.settings import BufferSettings
 from buffer.trajectory import Group
+from executor.stacks import place
 
 log = logging.getLogger("cupel.buffer")
 
@@ -111,9 +112,17 @@ class BufferActor:
         """Levels and counters."""
         return self._replay.gauges()
 
+    async def place(self) -> tuple[str, int]:
+        """Ray's node and the process that this is in."""
+        return place()
+
     async def waiting_for(self) -> str:
         """What the next batch waits for, in one line."""
         return self._replay.waiting_for()
+
+    async def held_by(self, holder: str) -> list[int]:
+        """The groups that a rollout actor is to make, by number."""
+        return self._replay.held_by(holder)
 
     async def state(self) -> bytes:
         """Everything the buffer holds, as compressed JSON."""

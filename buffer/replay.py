@@ -190,6 +190,10 @@ class Replay:
 
     # What there is --------------------------------------------------------------------------------------------------
 
+    def held_by(self, holder: str) -> list[int]:
+        """Group ids of a holder's outstanding tickets."""
+        return sorted(group_id for group_id, (_, owner) in self._outstanding.items() if owner == holder)
+
     def waiting_for(self) -> str:
         """What the next batch waits for, in one line with ids and holders."""
         if self.pool.taken:

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from actors.worked_examples import WorkedExamples
 from buffer.actor import create as create_buffer
 from buffer.settings import BufferSettings
 from cluster.config import Config
-from cluster.placement import Placement, engine_threads, plan
+from cluster.nodes import living
+from cluster.placement import Demand, Placement, engine_threads, plan
 from executor.errors import UserError
 from executor.problem import Problem
-from executor.settings import ExecutorSettings
+from executor.worker import start_worker
 from executor.worker_owner import WorkerOwner
 from learner.host_memory import ENVIRONMENT as LEARNER_ENVIRONMENT
 from learner.losses.base import make as make_loss
@@ -111,38 +113,50 @@ class House:
 
     config: Config
     model: Path
-    """What engines and learner start from: the newest checkpoint of a run that goes on."""
-    reference: Path
-    """What the run began from."""
+    """What the run began from; it outlives every checkpoint, so that an actor can start from it at any time."""
     problems: list[Problem]
     run_folder: Path
     owner: WorkerOwner | None = None
-    rollouts: list[Any] = field(default_factory=list)
+    rollouts: dict[int, Any] = field(default_factory=dict)  # by number
     names: dict[int, str] = field(default_factory=dict)  # under which each rollout actor holds its tickets
     buffer: Any = None
     learner: Any = None
-    placement: Placement = field(default_factory=lambda: Placement(0.0, 0.0))
+    placement: Placement = field(default_factory=Placement)
     _started_rollouts: int = 0
 
     def build(self, policy_version: int, resume: Path | None) -> None:
         """Create all actors; they start side by side."""
         config = self.config
-        self.placement = plan(int(ray.cluster_resources().get("GPU", 0)), config.rollout.actors)
+        self.placement = self._plan(config.rollout.actors, config.executor.workers)
         self.owner = WorkerOwner(
-            self.executor_settings(), config.executor.workers, name=MEMBERSHIP, namespace=namespace(self.run_folder)
+            self.config.executor.judging(),
+            config.executor.workers,
+            name=MEMBERSHIP,
+            namespace=namespace(self.run_folder),
+            start=partial(start_worker, **self.placement.executor.options),
+            membership_options=self.placement.control.options,
         )
-        self.buffer = create_buffer(buffer_settings(config), [problem.id for problem in self.problems], num_cpus=0)
+        self.buffer = create_buffer(
+            buffer_settings(config), [problem.id for problem in self.problems], **self.placement.control.options
+        )
         self.learner = (
             ray.remote(Learner)
             .options(
-                num_cpus=0,
-                num_gpus=self.placement.learner_gpus,
+                **self.placement.learner.options,
                 max_concurrency=2,
                 runtime_env=_environment(self._learner_threads(), LEARNER_ENVIRONMENT),
             )
             .remote(self._learner_settings(), str(resume) if resume else None)
         )
-        self.rollouts = [self.start_rollout(index, policy_version) for index in range(config.rollout.actors)]
+        self.rollouts = {i: self.start_rollout(i, policy_version) for i in range(config.rollout.actors)}
+
+    def room_for(self, rollouts: int, executors: int) -> None:
+        """Raises UserError if the cluster as it is now does not suffice for so many rollout actors and executor workers."""
+        self._plan(rollouts, executors)
+
+    def _plan(self, rollouts: int, executors: int) -> Placement:
+        demand = Demand(rollouts, executors, self.config.executor.slots)
+        return plan(living(ray.nodes()), demand, self.config.ray.growing)
 
     @property
     def executors(self) -> dict[str, Any]:
@@ -159,17 +173,13 @@ class House:
         roles = {
             "learner": [self.learner],
             "buffer": [self.buffer],
-            "rollout actor": self.rollouts,
+            "rollout actor": list(self.rollouts.values()),
             "executor": list(self.executors.values()),
         }
         for role, handles in roles.items():
             if any(handle is not None and handle._actor_id.hex() == actor_id for handle in handles):
                 return role
         return "actor"
-
-    def executor_settings(self) -> ExecutorSettings:
-        """The judge's settings without the cluster's own."""
-        return ExecutorSettings(**self.config.executor.model_dump(exclude={"workers"}))
 
     def start_rollout(self, index: int, policy_version: int) -> Any:
         """Create rollout actor `index`; its engine starts with its `start` method."""
@@ -193,7 +203,7 @@ class House:
                 policy_version=policy_version,
                 backend=config.engine.backend,
             ),
-            executor=self.executor_settings(),
+            executor=self.config.executor.judging(),
             algorithm=config.algorithm.name,
             reward=config.algorithm.reward,
             samples_per_problem=config.rollout.samples_per_problem,
@@ -208,6 +218,7 @@ class House:
             worked_examples=worked_examples(config),
             with_greedy=algorithm.baseline_needs_greedy,
             with_reference=algorithm.supervised,
+            reference_repairs=config.rollout.reference_repairs,
             tidy_references=config.rollout.tidy_references,
             seed=config.run.seed,
             seeded=config.rollout.seeded,
@@ -215,8 +226,7 @@ class House:
         return (
             ray.remote(RolloutWorker)
             .options(
-                num_cpus=0,
-                num_gpus=self.placement.rollout_gpus,
+                **self.placement.rollout.options,
                 max_concurrency=64,
                 runtime_env=_environment(engine_threads(self.config.engine.threads)),
             )
@@ -232,7 +242,6 @@ class House:
         config = self.config
         return LearnerSettings(
             model_path=str(self.model),
-            reference_path=str(self.reference),
             algorithm=config.algorithm.name,
             loss=config.algorithm.loss,
             temperature=config.rollout.temperature,
@@ -259,7 +268,7 @@ class House:
         """The type of the engines' weights, `auto` resolved for this cluster."""
         if self.config.engine.dtype != "auto":
             return self.config.engine.dtype
-        return "bfloat16" if self.placement.rollout_gpus else "float32"
+        return "bfloat16" if self.placement.rollout.gpus else "float32"
 
 
 def _environment(threads: int, more: Mapping[str, str] | None = None) -> dict[str, Any]:

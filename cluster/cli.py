@@ -2,7 +2,7 @@
 
 Invariants: what is heavy (Ray, torch, vLLM, transformers) is imported inside the command that needs it, so that the
 others do without it; a person's mistake, a package that is not installed too, is told in a line or two on standard
-error with exit code 2, an interrupt ends with 130; standard output holds results only.
+error with exit code 2, a run that was lost on the way with 75, an interrupt with 130; standard output holds results only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typer.core import TyperGroup
 
 from cluster.commands import evaluating, judging, problem_sets, runs, submitting, training
 
-_MISTAKE = 2
 _INTERRUPTED = 130
 # What the system refuses and a person can mend; any other OSError is a defect of ours and keeps its traceback.
 _REFUSALS = {
@@ -52,7 +51,9 @@ class _Group(TyperGroup):
             told = _told(error, ctx.invoked_subcommand)
             if told is None:
                 raise
-            _end(told)
+            from executor.errors import LOST, MISTAKE, RunLost
+
+            _end(told, LOST if isinstance(error, RunLost) else MISTAKE)
 
 
 def _told(error: Exception, command: str) -> str | None:
@@ -77,7 +78,7 @@ def _told(error: Exception, command: str) -> str | None:
     return str(error) if isinstance(error, UserError) else None
 
 
-def _end(text: str, code: int = _MISTAKE) -> NoReturn:
+def _end(text: str, code: int) -> NoReturn:
     """Say why and leave."""
     first, *rest = text.strip().splitlines() or ["unknown error"]
     print("\n".join([f"cupel: {first}", *(f"       {line}" for line in rest)]), file=sys.stderr)

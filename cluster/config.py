@@ -40,6 +40,15 @@ class RunSection(Section):
     steps: int = Field(default=26, ge=0, description="Learner steps.")
     checkpoint_every: int = Field(default=13, ge=1, description="Learner steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints to keep.")
+    trackers: list[Literal["wandb", "mlflow"]] = Field(
+        default_factory=list,
+        description="Where metrics go beside the run folder and TensorBoard: wandb (Weights & Biases), mlflow; each is an extra to install.",
+    )
+    max_restarts: int = Field(
+        default=3,
+        ge=0,
+        description="How often in a row, without a new checkpoint between, a run that died is started again from its newest checkpoint; 0: never.",
+    )
 
 
 class ModelSection(Section):
@@ -150,6 +159,10 @@ class RolloutSection(Section):
         default=True,
         description="Write references with odd white space (tabs, blanks at line ends) anew before a model learns from them; false: as they are published.",
     )
+    reference_repairs: bool = Field(
+        default=False,
+        description="Where an algorithm learns from references, show another one of a group behind the feedback on one of its failed answers: what a repair is like.",
+    )
     tests: Literal["all", "private", "public"] = Field(
         default="all", description="Tests that the training reward counts."
     )
@@ -249,18 +262,59 @@ class BufferSection(Section):
 class ExecutorSection(ExecutorSettings):
     """The judge."""
 
-    workers: int = Field(default=2, ge=1, le=65536, description="Executor workers.")
+    workers: int = Field(default=2, ge=1, le=65536, description="Executor workers, to begin with.")
+    max_workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="Have up to so many where programs wait for one, and fewer again after a calm; null leaves their number to people.",
+    )
+    min_workers: int = Field(default=1, ge=1, le=65536, description="With max_workers: never fewer.")
+    queue_age_s: float = Field(
+        default=2.0, gt=0, description="With max_workers: seconds that a program may wait for a worker with room."
+    )
+
+    def judging(self) -> ExecutorSettings:
+        """The judge's settings without the cluster's own."""
+        return ExecutorSettings(**self.model_dump(include=set(ExecutorSettings.model_fields)))
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ExecutorSection:
+        if self.max_workers is not None and not self.min_workers <= self.workers <= self.max_workers:
+            raise ValueError(
+                f"executor.workers={self.workers} is not between executor.min_workers={self.min_workers} and executor.max_workers={self.max_workers}"
+            )
+        return self
 
 
 class EvaluationSection(Section):
-    """Evaluation on the held-out problems, before and after training."""
+    """Evaluation on the held-out problems, before and after training, and now and then between."""
 
     before: bool = Field(
         default=True, description="Evaluate before training as well; without it a run does not tell a difference."
     )
+    every: int = Field(
+        default=0,
+        ge=0,
+        description="Learner steps between evaluations while training goes on, a multiple of weights.broadcast_every and run.checkpoint_every: the best "
+        "checkpoint is kept (best.json says which); 0: none.",
+    )
     samples: int = Field(default=4, ge=1, le=10000, description="Samples a problem.")
     temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Share of probability mass sampled from.")
+
+
+class WatchdogSection(Section):
+    """What is done about a part of the run that makes no progress any more."""
+
+    after_s: float = Field(
+        default=1800, ge=1, description="Seconds without progress, while there is work, after which a part is stuck."
+    )
+    action: Literal["warn", "restart", "stop"] = Field(
+        default="restart",
+        description="warn: say so; restart: end it, so that a fresh one takes its place, or the run goes on from its newest checkpoint; stop: end the run. "
+        "Its stacks are written into the run folder in any case.",
+    )
 
 
 class RaySection(Section):
@@ -268,6 +322,10 @@ class RaySection(Section):
 
     address: str | None = Field(
         default=None, description="Address of a running cluster; null starts one on this machine."
+    )
+    growing: bool = Field(
+        default=False,
+        description="An autoscaler adds nodes to the cluster when something waits for them: what is not there yet is waited for and not refused.",
     )
     dashboard: bool = Field(default=False, description="Start Ray's dashboard with a local cluster.")
     dashboard_port: int = Field(default=8265, ge=1024, le=65535, description="Port of that dashboard.")
@@ -290,6 +348,7 @@ class Config(Section):
     learner: LearnerSection = Field(default_factory=LearnerSection, description="How the policy is changed.")
     weights: WeightsSection = Field(default_factory=WeightsSection, description="How new weights reach the engines.")
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection, description="Evaluation before and after.")
+    watchdog: WatchdogSection = Field(default_factory=WatchdogSection, description="What is done about what is stuck.")
     ray: RaySection = Field(default_factory=RaySection, description="The Ray cluster.")
 
     @model_validator(mode="before")
@@ -324,10 +383,22 @@ class Config(Section):
                 f"learner.minibatches={self.learner.minibatches} are more than the groups of a step: "
                 f"learner.groups_per_step={self.learner.groups_per_step}"
             )
-        if not (self.rollout.samples_per_problem or make_loss(self.algorithm.name, self.algorithm.loss).supervised):
+        supervised = make_loss(self.algorithm.name, self.algorithm.loss).supervised
+        if not (rollout.samples_per_problem or supervised):
             raise ValueError(
                 "rollout.samples_per_problem=0 leaves nothing to learn from: set 1 or more, or algorithm.name=sft"
             )
+        if rollout.reference_repairs and not (supervised and rollout.max_turns > 1):
+            raise ValueError(
+                "rollout.reference_repairs=true needs rollout.max_turns of 2 or more and an algorithm that learns from references: "
+                "algorithm.loss.supervised_weight above 0"
+            )
+        for name, other in (
+            ("weights.broadcast_every", self.weights.broadcast_every),
+            ("run.checkpoint_every", self.run.checkpoint_every),
+        ):
+            if self.evaluation.every % other:
+                raise ValueError(f"evaluation.every={self.evaluation.every} is not a multiple of {name}={other}")
         step = self.learner.groups_per_step * max(1, self.rollout.samples_per_problem)
         if self.buffer.kind == "online" and self.buffer.capacity < step:
             raise ValueError(

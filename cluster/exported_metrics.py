@@ -144,6 +144,15 @@ EXPORTED: tuple[Exported, ...] = (
         _by("turn", any="share_passing", first="first_turn_passing", later="repaired_share"),
     ),
     Exported(
+        "cupel_held_out_pass_rate",
+        "gauge",
+        "learning",
+        "Held-out problems",
+        "share",
+        "pass@1 on problems that are not trained on, when one of the evaluations while training goes on has ended.",
+        _one("held_out_pass_rate"),
+    ),
+    Exported(
         "cupel_tests_pass_share",
         "gauge",
         "learning",
@@ -353,6 +362,15 @@ EXPORTED: tuple[Exported, ...] = (
         _one("executor_queue"),
     ),
     Exported(
+        "cupel_executor_queue_age_seconds",
+        "gauge",
+        "executor",
+        "Longest wait",
+        "seconds",
+        "Since when the oldest of them waits, at the end of the step; with executor.max_workers this brings more workers.",
+        _one("executor_queue_age_seconds"),
+    ),
+    Exported(
         "cupel_executor_slots",
         "gauge",
         "executor",
@@ -486,6 +504,7 @@ EXPORTED: tuple[Exported, ...] = (
 BY_NAME: dict[str, Exported] = {metric.name: metric for metric in EXPORTED}
 
 LEFT_OUT: dict[str, str] = {
+    "held_out_step": "a name for the point that cupel_held_out_pass_rate makes; Prometheus has the time",
     "executions_per_second": "the sum of cupel_executions_per_second over outcomes",
 }
 """Keys of a line that are not exported, and why."""

@@ -1,23 +1,52 @@
-"""Which process gets which part of the machine; pure.
+"""Which process gets which part of the cluster; pure.
 
-On a machine without a GPU every actor asks Ray for no CPU: two cores hold a whole run, and the operating system shares them better than a reservation
-would. With one GPU, engine and learner share it; with more, each has its own.
+Where nodes have roles (the label `cupel-role`), an actor goes to a node of its role: learner, engine, executor, and the buffer and what else steers the run to the head. Where none
+has one, all nodes are one pool. On a machine without a GPU every actor asks Ray for no CPU: two cores hold a whole run, and the operating system shares
+them better than a reservation would. With one GPU, engine and learner share it; with more, each has its own. Executor workers reserve a CPU a
+slot as soon as there are several nodes, which is what spreads them, and what an autoscaler sees.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from cluster.nodes import ROLE_LABEL, Node
 from executor.errors import UserError
 
 
 @dataclass(frozen=True)
-class Placement:
-    """GPUs that Ray reserves for one actor of each kind."""
+class Place:
+    """What Ray reserves for one actor, and on which nodes."""
 
-    rollout_gpus: float
-    learner_gpus: float
+    gpus: float = 0.0
+    cpus: float = 0.0
+    role: str | None = None
+    spread: bool = False
+    """Over as many nodes as there are."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of a Ray actor."""
+        options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        if self.role is not None:
+            options["label_selector"] = {ROLE_LABEL: self.role}
+        if self.spread:
+            options["scheduling_strategy"] = "SPREAD"
+        return options
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The place of one actor of each kind."""
+
+    learner: Place = Place()
+    rollout: Place = Place()
+    executor: Place = Place()
+    control: Place = Place()
+    """Of the buffer and the executors' membership, which ask for nothing but to be reached."""
 
 
 def engine_threads(asked: int | None) -> int:
@@ -29,16 +58,64 @@ def engine_threads(asked: int | None) -> int:
     return asked or max(1, (os.cpu_count() or 1) // 2)
 
 
-def plan(gpus: int, rollout_actors: int) -> Placement:
-    """Share `gpus` among one learner and `rollout_actors` engines. Raises UserError if they do not suffice."""
-    if gpus == 0:
-        return Placement(0.0, 0.0)
-    if gpus == 1:
-        if rollout_actors > 1:
-            raise UserError(f"rollout.actors={rollout_actors}: one GPU holds one engine beside the learner")
-        return Placement(0.5, 0.5)
-    if gpus < rollout_actors + 1:
-        raise UserError(
-            f"rollout.actors={rollout_actors}: with {gpus} GPUs, one of them the learner's, at most {gpus - 1} fit"
+@dataclass(frozen=True)
+class Demand:
+    """How many a run wants."""
+
+    rollout_actors: int = 1
+    executor_workers: int = 1
+    slots: int = 1
+    """Of an executor worker."""
+
+
+def plan(nodes: Sequence[Node], demand: Demand, growing: bool = False) -> Placement:
+    """Places for one learner and what is demanded on `nodes`.
+
+    `growing`: an autoscaler adds nodes when something waits for them. Raises UserError if what there is does not suffice and will not grow.
+    """
+    roles = {node.role for node in nodes if node.role is not None}
+    if not growing:
+        _refuse(nodes, roles, demand)
+    if roles:
+        return Placement(
+            learner=Place(gpus=float(_sum(nodes, "GPU", "learner") > 0), role="learner"),
+            rollout=Place(gpus=float(_sum(nodes, "GPU", "engine") > 0), role="engine"),
+            executor=Place(cpus=float(demand.slots), role="executor", spread=True),
+            control=Place(role="head" if "head" in roles else None),
         )
-    return Placement(1.0, 1.0)
+    gpus = _sum(nodes, "GPU")
+    each = 0.0 if gpus == 0 else 0.5 if gpus == 1 else 1.0
+    alone = len(nodes) < 2
+    executor = Place() if alone else Place(cpus=float(demand.slots), spread=True)
+    return Placement(learner=Place(gpus=each), rollout=Place(gpus=each), executor=executor)
+
+
+def _sum(nodes: Sequence[Node], resource: str, role: str | None = None) -> int:
+    """Of the nodes of that role, or of all."""
+    return int(sum(node.resources.get(resource, 0) for node in nodes if role is None or node.role == role))
+
+
+def _refuse(nodes: Sequence[Node], roles: set[str], demand: Demand) -> None:
+    for role in ("learner", "engine", "executor"):
+        if roles and role not in roles:
+            raise UserError(
+                f"no node has the label {ROLE_LABEL}={role}: ray start --address=HEAD:6379 --labels {ROLE_LABEL}={role}, "
+                "or ray.growing=true if an autoscaler adds one"
+            )
+    actors = f"rollout.actors={demand.rollout_actors}"
+    if roles:
+        gpus = _sum(nodes, "GPU", "engine")
+        if 0 < gpus < demand.rollout_actors:
+            raise UserError(f"{actors}: the nodes with {ROLE_LABEL}=engine have {gpus} GPUs, one for each")
+    else:
+        gpus = _sum(nodes, "GPU")
+        if gpus == 1 and demand.rollout_actors > 1:
+            raise UserError(f"{actors}: one GPU holds one engine beside the learner")
+        if 1 < gpus < demand.rollout_actors + 1:
+            raise UserError(f"{actors}: with {gpus} GPUs, one of them the learner's, at most {gpus - 1} fit")
+    cpus, wanted = _sum(nodes, "CPU", "executor" if roles else None), demand.executor_workers * demand.slots
+    if (roles or len(nodes) > 1) and wanted > cpus:
+        where = f"the nodes with {ROLE_LABEL}=executor have" if roles else "the cluster has"
+        raise UserError(
+            f"executor.workers={demand.executor_workers}: {wanted} CPUs are needed, {demand.slots} each, {where} {cpus}"
+        )

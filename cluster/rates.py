@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.actors import House
-from executor.deadline import within
+from cluster.waiting import or_none
 from executor.latency import summary
 from executor.verdict import Outcome
 
@@ -19,11 +19,8 @@ JUDGED = [outcome for outcome in Outcome if outcome is not Outcome.NO_CODE]  # w
 
 async def gauges(actors: list[Any]) -> list[dict[str, float]]:
     """Answers of those actors that live and answer in time; a metric is no reason to end a run."""
-    answers = await asyncio.gather(
-        *(within(actor.gauges.remote(), GAUGES_TIMEOUT_S) for actor in actors),
-        return_exceptions=True,
-    )
-    return [answer for answer in answers if isinstance(answer, dict)]
+    answers = await asyncio.gather(*(or_none(actor.gauges.remote(), GAUGES_TIMEOUT_S) for actor in actors))
+    return [answer for answer in answers if answer is not None]
 
 
 class Rates:
@@ -38,7 +35,7 @@ class Rates:
         """Metrics for a step's line, and what each part does, for people."""
         owner = self._house.owner
         rollouts, executors, memberships, buffers = await asyncio.gather(
-            gauges(self._house.rollouts),
+            gauges(list(self._house.rollouts.values())),
             gauges(list(self._house.executors.values())),
             gauges([owner.membership] if owner is not None else []),
             gauges([self._house.buffer]),
@@ -67,6 +64,7 @@ class Rates:
             "executions_per_second": since["executions"] / elapsed,
             **{f"executions_per_second_{o.value}": since[f"executions_{o.value}"] / elapsed for o in JUDGED},
             "executor_queue": clients["executor_queue"],
+            "executor_queue_age_seconds": max((a.get("executor_queue_age", 0.0) for a in rollouts), default=0.0),
             "executor_busy_slots": workers["busy_slots"],
             "executor_slots": workers["slots"],
             "executor_failures": workers["infrastructure_failures"] + clients["executor_moved"],

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
-from actors.engine.protocol import SamplingSettings
 from actors.evaluation import Evaluation
 from cluster import machine
 from cluster.actors import House, connect
+from cluster.attendants import Attendants
 from cluster.chosen_problems import chosen_problems, with_fitting_prompts
 from cluster.config import Config, dump_config
 from cluster.dashboards.terminal import View
 from cluster.exporting import Exporter
-from cluster.held_out import summarise
+from cluster.held_out import HeldOut, summarise
 from cluster.metrics import MetricsWriter
 from cluster.model_fit import check as check_model
 from cluster.model_source import resolve as resolve_model
@@ -35,8 +35,10 @@ from cluster.rates import Rates, gauges
 from cluster.report.page import write_report
 from cluster.rollouts import RolloutActors
 from cluster.run_folder import RunFolder
-from cluster.waiting import Stopped, Waiting, as_future, bounded, explain
-from executor.errors import UserError
+from cluster.supervision import tell_run_folder
+from cluster.trackers.base import check as check_trackers
+from cluster.waiting import GaveUp, Stopped, Waiting, as_future, bounded, explain, first
+from executor.errors import RunLost, UserError
 from executor.problem import Problem
 from learner import checkpoint
 
@@ -45,6 +47,7 @@ log = logging.getLogger("cupel")
 POLL_S = 5.0
 BUFFER_TIMEOUT_S = 60.0
 STOP_S = 25.0
+SAVE_S = 600.0
 PROBE_PROBLEMS = 2
 PROBE_TOKENS = 32
 
@@ -56,7 +59,9 @@ def train(config: Config, resume: Path | None = None) -> int:
     problems, held_out = with_fitting_prompts(config, model, problems, held_out)
     check_model(config, model)  # what cannot be is told here, not by an actor minutes later
     machine.check(config, model)
+    check_trackers(config.run.trackers)
     folder = RunFolder.open(resume) if resume else RunFolder.create(config.run.directory, config.run.name)
+    tell_run_folder(folder.path)
     with folder.locked():
         # Overrides given on resume are kept too; a summary of an earlier stop is no longer true.
         folder.write_text("config.yaml", dump_config(config))
@@ -80,7 +85,6 @@ class Controller:
     ) -> None:
         self._config = config
         self._folder = folder
-        self._held_out = held_out
         self._checkpoint = folder.latest_checkpoint() if resumed else None
         self._record: dict[str, Any] = {}
         self._buffer_state: bytes | None = None
@@ -90,18 +94,24 @@ class Controller:
         # A stop between a step and its broadcast leaves the record one version behind what the steps amount to.
         self._version = max(int(self._record.get("policy_version", 0)), self._step // config.weights.broadcast_every)
         self._seconds_before = float(self._record.get("seconds", 0.0))
-        self._before: Evaluation | None = None
         self._started = time.monotonic()
         self._waiting = Waiting(self._beat)
-        self._house = House(config, self._checkpoint or model, model, problems, folder.path)
+        self._house = House(config, model, problems, folder.path)
         self._rollouts = RolloutActors(self._house, self._say)
+        self._attendants = Attendants(config, folder, self._house, self._rollouts, lambda: self._learning, self._say)
+        self._held_out = HeldOut(config, folder, held_out, self._rollouts, self._waiting, self._say)
         self._rates = Rates(self._house)
-        self._metrics = MetricsWriter(folder.path, resume_step=self._step if resumed else None)
+        self._metrics = MetricsWriter(
+            folder.path,
+            resume_step=self._step if resumed else None,
+            trackers=["tensorboard", *config.run.trackers],
+            config=config.model_dump(mode="json"),
+        )
         self._exporter = Exporter(folder.path.name, config)
         self._view = View(config.run.steps)
-        self._evaluating: asyncio.Task[None] | None = None
+        self._learning: int | None = None  # the step that the learner works on
         self._probe: list[list[int]] = []
-        self._probe_scores: tuple[list[list[float]], list[list[list[float]]]] | None = None
+        self._probe_scores: tuple[list[list[float]], dict[int, list[list[float]]]] | None = None
 
     # The whole of a run ---------------------------------------------------------------------------------------------
 
@@ -120,16 +130,19 @@ class Controller:
             try:
                 await self._start()
                 await self._start_rollouts()
-                self._evaluating = asyncio.create_task(self._evaluate_before())
+                self._attendants.start()
+                if self._step:
+                    self._held_out.read_before()
+                self._held_out.begin(self._step)
                 while self._step < self._config.run.steps:
                     await self._train_step()
-                await self._evaluating
+                await self._held_out.settle()
                 if self._step % self._config.weights.broadcast_every:
                     await self._broadcast()
                 await self._ask_buffer("close")
                 if not await self._rollouts.served(BUFFER_TIMEOUT_S):
                     log.warning("rollout actors still work on groups that nobody waits for")
-                after = await self._evaluate("after")
+                after = await self._held_out.after(self._step)
                 if self._record.get("checkpoint_step") != self._step:
                     await self._save()
                 status = "finished"
@@ -140,14 +153,20 @@ class Controller:
             self._finish(status, after)
             return 0 if status == "finished" else 130
         except RayActorError as error:
-            raise UserError(self._lost(error)) from error
+            raise self._lost(error) from error
         except OutOfMemoryError as error:
-            raise UserError(
+            raise RunLost(
                 "Ray ended processes of the run because this machine's memory was nearly full (theirs, or that of others); "
                 f"a smaller learner.micro_batch_tokens or engine.kv_cache_gib would do{self._going_on()}"
             ) from error
         except RayTaskError as error:
             raise UserError(explain(error)) from error
+        except RayError as error:
+            raise RunLost(f"Ray itself failed: {explain(error)}{self._going_on()}") from error
+        except GaveUp as error:
+            if not self._probe:  # what does not start would not start the next time either
+                raise
+            raise RunLost(f"{error}{self._going_on()}") from error
         finally:
             if status == "failed":
                 with contextlib.suppress(OSError):
@@ -164,12 +183,12 @@ class Controller:
         self._view.say("stopping after a checkpoint")
         self._waiting.stop.set()
 
-    def _lost(self, error: RayActorError) -> str:
+    def _lost(self, error: RayActorError) -> UserError:
         """What is said of an actor that is not replaced: learner and buffer live on in the checkpoint."""
         role = self._house.role_of(error.actor_id)
         if error.actor_init_failed:
-            return f"the {role} could not start: {explain(error)}"
-        return f"the {role}'s process died (killed, or out of memory){self._going_on()}"
+            return UserError(f"the {role} could not start: {explain(error)}")
+        return RunLost(f"the {role}'s process died (killed, or out of memory){self._going_on()}")
 
     def _going_on(self) -> str:
         """How to go on, where there is something to go on from."""
@@ -178,16 +197,21 @@ class Controller:
     async def _start(self) -> None:
         self._house.build(self._version, self._checkpoint)
         await self._waiting.one(
-            self._house.rollouts[0].check_prompts.remote(self._held_out), "the lengths of prompts", 300
+            self._house.rollouts[0].check_prompts.remote(self._held_out.problems), "the lengths of prompts", 300
         )
         starting = self._rollouts.starting(self._version)
         starting["learner"] = self._house.learner.ready.remote()
         starting["buffer"] = self._house.buffer.gauges.remote()
-        starting |= {name: actor.ping.remote() for name, actor in self._house.executors.items()}
-        await self._waiting.all(starting, self._config.engine.start_timeout_s)
+        # One executor worker is enough to begin with; the others join as they come.
+        starting["an executor worker"] = first([actor.ping.remote() for actor in self._house.executors.values()])
+        await self._waiting.all(starting, self._config.engine.start_timeout_s, say=self._say)
+        node, _ = await bounded(self._house.learner.place.remote(), "the learner", BUFFER_TIMEOUT_S)
+        await self._rollouts.locate(node)
         if self._buffer_state is not None:
             await self._ask_buffer("load", self._buffer_state)
             await self._ask_buffer("advance", self._version)
+        if self._checkpoint is not None:
+            await self._hand_out(self._version)  # engines start from what the run began from
         ids = [problem.id for problem in self._house.problems[:PROBE_PROBLEMS]]
         probe = self._rollouts.ask_first(lambda actor: actor.probe.remote(ids, PROBE_TOKENS))
         self._probe = await self._waiting.one(probe, "a probe batch", 300)
@@ -199,7 +223,7 @@ class Controller:
         self._rollouts.serve()
         deadline = time.monotonic() + POLL_S
         while time.monotonic() < deadline and self._step < self._config.run.steps:
-            if all(answer["groups_under_way"] for answer in await gauges(self._house.rollouts)):
+            if all(answer["groups_under_way"] for answer in await gauges(list(self._house.rollouts.values()))):
                 return
             await asyncio.sleep(0.1)
 
@@ -220,7 +244,7 @@ class Controller:
         finally:
             # A step that is done has its line, also where a stop comes before its weights are out.
             rates, doing = await self._rates.read()
-            metrics |= rates
+            metrics |= rates | self._held_out.news()
             metrics |= {
                 "rollouts_replaced": float(self._rollouts.replaced),
                 "step": step,
@@ -233,19 +257,22 @@ class Controller:
             self._view.update(doing)
             self._view.step(metrics)
         if step % self._config.run.checkpoint_every == 0 or step == self._config.run.steps:
-            if self._evaluating is not None:
-                await self._evaluating  # who resumes from this checkpoint cannot make up for it
+            await self._held_out.settle()  # who resumes from this checkpoint cannot make up for it
             await self._save()
+        self._held_out.begin(step)
 
     async def _learn(self, step: int) -> dict[str, float]:
         """One learner step. A stop gives it up and puts its batch back, unless it is too far to be given up: then it counts."""
         batch = self._house.buffer.take.remote()
+        self._learning = step
         future = as_future(self._house.learner.step.remote(step, batch, self._version))
         try:
             metrics = await self._waiting.one(future, f"learner step {step}", self._config.learner.step_timeout_s)
         except Stopped:
             await bounded(self._house.learner.abort.remote(), "the learner", STOP_S)
             metrics = await bounded(future, f"the end of learner step {step}", STOP_S)
+        finally:
+            self._learning = None
         if metrics is None:
             await self._ask_buffer("untake")
             raise Stopped
@@ -255,12 +282,10 @@ class Controller:
 
     async def _broadcast(self) -> dict[str, float]:
         """Give every engine the learner's weights as a new policy version and prove that they arrived."""
-        if self._evaluating is not None:
-            await self._evaluating  # it must end under the weights that it began with
-        version, limit = self._version + 1, self._config.weights.timeout_s
+        await self._held_out.settle()
+        version = self._version + 1
         started = time.monotonic()
-        source = await bounded(self._house.learner.publish.remote(version), "the learner's weights", limit)
-        await self._waiting.all(self._rollouts.send(source, version), limit + self._replacing_s(), stoppable=False)
+        await self._hand_out(version)
         self._version = version
         await self._ask_buffer("advance", version)
         seconds = time.monotonic() - started
@@ -271,23 +296,28 @@ class Controller:
             metrics["probe_slope"] = result.slope
         return metrics
 
+    async def _hand_out(self, version: int) -> None:
+        limit = self._config.weights.timeout_s
+        source = await bounded(self._house.learner.publish.remote(version), "the learner's weights", limit)
+        await self._waiting.all(self._rollouts.send(source, version), limit + self._replacing_s(), stoppable=False)
+
     async def _check_weights(self) -> ProbeResult:
         """Compare learner and engines on the probe. Raises UserError if an engine does not hold the learner's weights."""
+        numbers = self._rollouts.numbers
         scores = self._rollouts.ask("the probe of rollout actor", lambda _, actor: actor.score.remote(self._probe))
-        learner, *engines = await self._waiting.all(
+        learner, *answers = await self._waiting.all(
             {"the learner's probe": self._house.learner.score.remote(self._probe), **scores},
             self._config.weights.timeout_s + self._replacing_s(),
             stoppable=False,
         )
-        before = self._probe_scores
+        before, engines = self._probe_scores, dict(zip(numbers, answers, strict=True))
         results = []
-        for index, engine in enumerate(engines):
-            results.append(
-                compare(learner, engine, before[0] if before else None, before[1][index] if before else None)
-            )
+        for number, engine in engines.items():
+            earlier = before[1].get(number) if before else None
+            results.append(compare(learner, engine, before[0] if before and earlier else None, earlier))
             if complaint := results[-1].complaint(self._config.weights.probe_tolerance):
                 raise UserError(
-                    f"rollout actor {index} does not hold the learner's weights (policy version {self._version}): {complaint}"
+                    f"rollout actor {number} does not hold the learner's weights (policy version {self._version}): {complaint}"
                 )
         self._probe_scores = (learner, engines)
         return max(results, key=lambda result: result.mean_difference)
@@ -300,7 +330,8 @@ class Controller:
             "seconds": self._seconds(),
             "checkpoint_step": self._step,
         }
-        path = await bounded(self._house.learner.save.remote(self._step, state, record), "checkpoint", 600)
+        save = self._house.learner.save.remote(self._step, state, record, self._held_out.best_step)
+        path = await bounded(save, "checkpoint", SAVE_S)
         self._record = record
         self._say(f"checkpoint {path}")
 
@@ -311,39 +342,6 @@ class Controller:
         self._view.update({"controller": "writing a checkpoint"})
         if self._record.get("checkpoint_step") != self._step:
             await self._save()
-
-    # Evaluation -----------------------------------------------------------------------------------------------------
-
-    async def _evaluate_before(self) -> None:
-        if not (self._held_out and self._config.evaluation.before):
-            return
-        saved = self._folder.read_json("evaluation_before.json")
-        if saved is not None:
-            self._before = Evaluation(**saved)
-        elif self._step == 0:
-            self._before = await self._evaluate("before")
-        else:
-            self._say("the run was stopped before its first evaluation ended: there will be nothing to compare with")
-
-    async def _evaluate(self, label: str) -> Evaluation | None:
-        if not self._held_out:
-            return None
-        settings = self._config.evaluation
-        sampling = SamplingSettings(settings.temperature, settings.top_p, self._config.rollout.max_response_tokens)
-        count = self._config.rollout.actors
-        asked = self._rollouts.ask(
-            f"evaluation {label}, rollout actor",
-            lambda i, actor: actor.evaluate.remote(self._held_out[i::count], settings.samples, sampling),
-        )
-        parts = await self._waiting.all(asked, 3600)
-        whole: Evaluation = parts[0]
-        for part in parts[1:]:
-            whole.merge(part)
-        self._folder.write_json(f"evaluation_{label}.json", vars(whole))
-        self._say(
-            f"held-out pass@1 {label} training: {whole.pass_rate:.3f} ({len(whole.samples)} problems, {whole.seconds:.0f} s)"
-        )
-        return whole
 
     # Waiting --------------------------------------------------------------------------------------------------------
 
@@ -358,11 +356,13 @@ class Controller:
         return self._config.engine.start_timeout_s
 
     def _beat(self, waiting: str) -> None:
-        """Say what is waited for; raises what ended a rollout actor for good."""
+        """Say what is waited for; raises what ended a rollout actor for good, or what the watchdog found."""
         self._rollouts.check()
+        self._attendants.check()
         state: dict[str, Any] = {"controller": waiting, "step": self._step, "policy_version": self._version}
         self._view.update(state)
-        self._folder.heartbeat({**state, "steps": self._config.run.steps, "seconds": self._seconds()})
+        workers = {"rollout_actors": self._rollouts.staying, "executor_workers": len(self._house.executors)}
+        self._folder.heartbeat({**state, **workers, "steps": self._config.run.steps, "seconds": self._seconds()})
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
@@ -371,8 +371,8 @@ class Controller:
 
     def _finish(self, status: str, after: Evaluation | None) -> None:
         summary: dict[str, Any] = {"status": status, "steps": self._step, "seconds": round(self._seconds(), 1)}
-        if self._before is not None and after is not None:
-            summary["held_out"] = summarise(self._before, after)
+        if self._held_out.before is not None and after is not None:
+            summary["held_out"] = summarise(self._held_out.before, after)
         self._folder.write_json("summary.json", summary)
         write_report(self._folder.path)
         if "held_out" in summary:
@@ -393,10 +393,14 @@ class Controller:
         house = self._house
         if not ray.is_initialized():
             return
-        endings = [actor.stop.remote() for actor in house.rollouts]
+        endings = [actor.stop.remote() for actor in house.rollouts.values()]
         if house.learner is not None:
             endings.append(house.learner.close.remote())
-        tasks = [*self._rollouts.cancel(), *([self._evaluating] if self._evaluating else [])]
+        tasks = [
+            *self._rollouts.cancel(),
+            *self._attendants.cancel(),
+            *self._held_out.cancel(),
+        ]
         for task in tasks:
             task.cancel()
         futures = [as_future(ending) for ending in endings]

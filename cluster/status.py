@@ -58,6 +58,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "steps": status.get("steps"),
         "seconds": status.get("seconds") if running else summary.get("seconds", status.get("seconds")),
         "waiting": status.get("controller") if running else None,
+        "workers": _workers(status) if running else None,
         "checkpoint": checkpoint.name if checkpoint else None,
         "held_out": None if running else summary.get("held_out"),
     }
@@ -86,16 +87,24 @@ def show(path: Path | None) -> None:
         console.print(f"and {len(runs) - SHOWN} older ones", style="dim")
 
 
+def running(path: Path) -> Path:
+    """The run folder `path`, which a process trains in. Raises UserError if none does."""
+    folder = path.expanduser()
+    if not folder.is_dir() or not is_run(folder):
+        raise UserError(f"{folder} is not a run folder")
+    if owner(folder) is None:
+        raise UserError(f"{folder} is not running: {describe(folder)['state']}")
+    return folder
+
+
 def stop(path: Path, wait_s: float) -> int:
     """Interrupt the run in `path` and wait for its end. Returns 0 once it has ended, 1 if it has not yet. Raises
     UserError if it does not run.
     """
-    folder = path.expanduser()
-    if not folder.is_dir() or not is_run(folder):
-        raise UserError(f"{folder} is not a run folder")
+    folder = running(path)
     pid = owner(folder)
-    if pid is None:
-        raise UserError(f"{folder} is not running: {describe(folder)['state']}")
+    if pid is None:  # it has ended since
+        return 0
     try:
         os.kill(pid, signal.SIGINT)
     except ProcessLookupError:
@@ -122,6 +131,12 @@ def _quiet(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _workers(status: dict[str, Any]) -> str | None:
+    if "rollout_actors" not in status:
+        return None
+    return f"{status['rollout_actors']} rollout actors, {status['executor_workers']} executor workers"
+
+
 def _show_one(console: Console, d: dict[str, Any]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
@@ -132,6 +147,7 @@ def _show_one(console: Console, d: dict[str, Any]) -> None:
         ("step", Text(_step(d))),
         ("time", Text(_time(d))),
         ("waits for", Text(d["waiting"]) if d["waiting"] else None),
+        ("workers", Text(d["workers"]) if d["workers"] else None),
         ("checkpoint", Text(d["checkpoint"] or "none yet")),
         ("held out", Text(_result(d)) if _result(d) else None),
     ]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import Config
-from cluster.nodes import ROLE_LABEL, Node
-from cluster.placement import plan
+from cluster.nodes import Node
+from cluster.placement import Demand, plan
 from executor.errors import UserError
 
 # What is never uploaded, whatever folder a job is submitted from; a checkout's .rayignore says the same to `ray job submit`.
@@ -98,9 +98,11 @@ def findings(
     config: Config | None, path: Path | None, working_dir: Path, upload: Upload, cluster: Cluster, ours: Versions
 ) -> list[Finding]:
     """Everything to tell, what stops a submission first. `config` is None where only the cluster can read it: a run that is gone on with."""
-    found = [*_versions(cluster.versions, ours), *_roles(cluster.nodes), *_size(upload)]
+    found = [*_versions(cluster.versions, ours), *_alive(cluster.nodes), *_size(upload)]
     if config is not None:
-        found += [*_gpus(config, cluster.nodes), *_paths(config, path, working_dir, cluster.nodes)]
+        found += _paths(config, path, working_dir, cluster.nodes)
+    if config is not None and cluster.nodes:
+        found += _room(config, cluster.nodes)
     return sorted(found, key=lambda finding: not finding.stops)
 
 
@@ -125,24 +127,16 @@ def _minor(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")[:2]))
 
 
-def _gpus(config: Config, nodes: tuple[Node, ...]) -> Iterable[Finding]:
-    try:
-        plan(int(sum(node.resources.get("GPU", 0) for node in nodes)), config.rollout.actors)
-    except UserError as error:
-        yield Finding(f"{error}; set rollout.actors, or join more nodes")
-
-
-def _roles(nodes: tuple[Node, ...]) -> Iterable[Finding]:
+def _alive(nodes: tuple[Node, ...]) -> Iterable[Finding]:
     if not nodes:
         yield Finding("no node of the cluster is alive: ray start --head, and ray start --address=HEAD:6379 elsewhere")
-    roles = {node.role for node in nodes} - {None}
-    for role in ("learner", "engine", "executor"):
-        if roles and role not in roles:
-            yield Finding(
-                f"no node is labelled {ROLE_LABEL}={role} yet: "
-                f"ray start --address=HEAD:6379 --labels {ROLE_LABEL}={role}, unless an autoscaler adds one",
-                stops=False,
-            )
+
+
+def _room(config: Config, nodes: tuple[Node, ...]) -> Iterable[Finding]:
+    try:
+        plan(nodes, Demand(config.rollout.actors, config.executor.workers, config.executor.slots), config.ray.growing)
+    except UserError as error:
+        yield Finding(str(error))
 
 
 def _size(upload: Upload) -> Iterable[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ray.exceptions import RayTaskError
@@ -13,8 +13,14 @@ from executor.deadline import within
 from executor.errors import UserError
 
 HEARTBEAT_S = 2.0
+SAY_S = 15.0  # between lines on a wait that is counted
+NAMED = 5  # of what is waited for
 
 T = TypeVar("T")
+
+
+class GaveUp(UserError):
+    """What was waited for has not come."""
 
 
 class Stopped(Exception):
@@ -32,14 +38,19 @@ class Waiting:
         self._beat = beat
 
     async def all(
-        self, awaitables: Mapping[str, Awaitable[Any]], timeout_s: float, *, stoppable: bool = True
+        self,
+        awaitables: Mapping[str, Awaitable[Any]],
+        timeout_s: float,
+        *,
+        stoppable: bool = True,
+        say: Callable[[str], None] | None = None,
     ) -> list[Any]:
-        """The answers in order, each awaited under the name it is waited for by.
+        """The answers in order, each awaited under the name it is waited for by; `say` is told every SAY_S seconds how many there are.
 
-        Raises Stopped, UserError after `timeout_s`, or the first error among the answers.
+        Raises Stopped, GaveUp after `timeout_s`, or the first error among the answers.
         """
         futures = {as_future(awaitable): what for what, awaitable in awaitables.items()}
-        started = time.monotonic()
+        started = said = time.monotonic()
         pending = set(futures)
         stop = {asyncio.ensure_future(self.stop.wait())} if stoppable else set()
         try:
@@ -54,11 +65,17 @@ class Waiting:
                 pending -= done
                 if not pending:
                     break
-                waiting = ", ".join(futures[future] for future in pending)
-                seconds = time.monotonic() - started
+                waiting = _named([what for future, what in futures.items() if future in pending])
+                now = time.monotonic()
+                seconds = now - started
+                if say is not None and now - said >= SAY_S:
+                    said = now
+                    say(
+                        f"{len(futures) - len(pending)} of {len(futures)} are there after {seconds:.0f} s; waiting for {waiting}"
+                    )
                 self._beat(f"{waiting} ({seconds:.0f} s)")
                 if seconds > timeout_s:
-                    raise UserError(f"gave up after {timeout_s:.0f} s waiting for: {waiting}")
+                    raise GaveUp(f"gave up after {timeout_s:.0f} s waiting for: {waiting}")
         finally:
             for future in stop:
                 future.cancel()
@@ -72,12 +89,37 @@ class Waiting:
         return result
 
 
+def _named(names: list[str]) -> str:
+    more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+    return ", ".join([*names[:NAMED], *more])
+
+
 async def bounded(awaitable: Awaitable[T], what: str, timeout_s: float) -> T:
-    """One answer that even a stop waits for. Raises UserError after `timeout_s`."""
+    """One answer that even a stop waits for. Raises GaveUp after `timeout_s`."""
     try:
         return await within(awaitable, timeout_s)
     except TimeoutError:
-        raise UserError(f"gave up waiting for {what} after {timeout_s:.0f} s") from None
+        raise GaveUp(f"gave up waiting for {what} after {timeout_s:.0f} s") from None
+
+
+async def first(awaitables: Sequence[Awaitable[T]]) -> T:
+    """The first answer; raises the last error if all fail."""
+    pending = {as_future(awaitable) for awaitable in awaitables}
+    while True:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        answered = [future for future in done if future.exception() is None]
+        if answered or not pending:
+            for future in pending:
+                future.add_done_callback(_look_away)
+            return next(iter(answered or done)).result()
+
+
+async def or_none(awaitable: Awaitable[T], timeout_s: float) -> T | None:
+    """The answer; None where there is none in time or it is an error, for those to whom both say the same."""
+    try:
+        return await within(awaitable, timeout_s)
+    except Exception:
+        return None
 
 
 def as_future(awaitable: Awaitable[T]) -> asyncio.Future[T]:

@@ -43,6 +43,11 @@ class Dispatch:
         return list(self._waiting)
 
     @property
+    def front(self) -> int | None:
+        """The first of them."""
+        return next(iter(self._waiting), None)
+
+    @property
     def in_flight(self) -> int:
         """Requests at workers."""
         return sum(len(worker.tickets) for worker in self._workers.values())

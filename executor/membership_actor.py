@@ -153,8 +153,10 @@ def _line(error: Exception) -> str:
     return (lines[-1].strip() if lines else type(error).__name__)[:300]
 
 
-def start_membership(name: str | None = None, namespace: str | None = None, ping_s: float = PING_S) -> Any:
-    """Start it as a Ray actor that the caller's process owns and Ray restarts without end, under `name` if there is one."""
+def start_membership(name: str | None = None, namespace: str | None = None, ping_s: float = PING_S, **more: Any) -> Any:
+    """Start it as a Ray actor that the caller's process owns and Ray restarts without end, under `name` if there is one; `more` are an actor's
+    options.
+    """
     import ray
 
     options: dict[str, Any] = {
@@ -162,6 +164,7 @@ def start_membership(name: str | None = None, namespace: str | None = None, ping
         "max_task_retries": 0,
         "max_concurrency": MAX_CONCURRENCY,
         "num_cpus": 0,
+        **more,
     }
     if name is not None:
         options |= {"name": name, "namespace": namespace}

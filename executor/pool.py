@@ -158,8 +158,10 @@ class ExecutorPool:
 
     def gauges(self) -> dict[str, float]:
         """Levels and counters of this client; the latencies are from request to verdict."""
+        front = self._dispatch.front
         return {
             "executor_queue": float(len(self._dispatch.queue)),
+            "executor_queue_age": time.monotonic() - self._pending[front].since if front is not None else 0.0,
             "executor_in_flight": float(self._dispatch.in_flight),
             "executor_workers_open": float(self._dispatch.open_workers),
             "executor_moved": float(self._dispatch.moved),

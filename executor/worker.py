@@ -21,6 +21,7 @@ from executor.exchange import Answer, Call, pack, unpack
 from executor.judging import Judge, JudgeRequest
 from executor.large_problems import ProblemReceiver
 from executor.settings import ExecutorSettings
+from executor.stacks import place
 from executor.verdict import Outcome, Verdict, infrastructure
 
 if TYPE_CHECKING:
@@ -183,6 +184,10 @@ class ExecutorWorker:
         gauges["queue"] = float(max(0, unfinished - busy))
         gauges["infrastructure_failures"] = float(self._judge.infrastructure_failures)
         return gauges
+
+    def place(self) -> tuple[str, int]:
+        """Ray's node and the process that this is in."""
+        return place()
 
     def ping(self) -> dict[str, Any]:
         """Who answers: process id, slots, level of isolation, and whether it is draining."""

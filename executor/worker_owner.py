@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,15 +41,16 @@ class WorkerOwner:
         namespace: str | None = None,
         ping_s: float = PING_S,
         start: Callable[[ExecutorSettings], Any] = start_worker,
+        membership_options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Start the membership actor, as `name` if there is one, and so many workers."""
+        """Start the membership actor, as `name` if there is one and with these options of Ray's, and so many workers."""
         self._settings = settings
         self._start = start
         self._lock = threading.Lock()
         self._handles = {f"executor-{i}": start(settings) for i in range(number)}
         self._roster = Roster("", 0, tuple(Member(name, handle=handle) for name, handle in self._handles.items()))
         self._started = number
-        self.membership = start_membership(name, namespace, ping_s)
+        self.membership = start_membership(name, namespace, ping_s, **(membership_options or {}))
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="cupel-worker-owner", daemon=True)
         self._thread.start()

@@ -38,8 +38,9 @@ def save(
     buffer_state: bytes,
     record: dict[str, Any],
     keep: int,
+    best: int | None = None,
 ) -> Path:
-    """Write the checkpoint of `step` and remove all but the newest `keep`.
+    """Write the checkpoint of `step` and remove all but the newest `keep` and that of step `best`.
 
     `source` is the model folder whose tokenizer files go along. Raises UserError if it cannot be written (disk full, no permission).
     """
@@ -78,7 +79,8 @@ def save(
             f"checkpoint {target} could not be written: {reason}; older checkpoints are untouched"
         ) from None
     for old in steps_of(checkpoints)[:-keep]:
-        shutil.rmtree(folder_of(checkpoints, old), ignore_errors=True)
+        if old != best:
+            shutil.rmtree(folder_of(checkpoints, old), ignore_errors=True)
     return target
 
 

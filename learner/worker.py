@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from transformers import AutoTokenizer
 
 from buffer.trajectory import Group, Trajectory
+from executor.stacks import place
 from learner import checkpoint
 from learner.batch_metrics import batch_metrics
 from learner.critic import Critic
@@ -30,7 +32,7 @@ from learner.minibatches import updates
 from learner.model import Policy
 from learner.packing import PackedSequence, WeightedTrajectory, pack
 from learner.reference import ReferencePolicy
-from learner.weights.shared_memory import SharedMemoryTransport
+from learner.weights.transport import Transport
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class LearnerSettings:
     """Everything a learner process needs; plain values, so that it crosses processes."""
 
     model_path: str
-    reference_path: str
+    """What the run began from, and the reference policy."""
     algorithm: str
     loss: dict[str, Any]
     temperature: float
@@ -85,9 +87,9 @@ class Learner:
             temperature=settings.temperature,
             device=self._device,
         )
-        self._reference = ReferencePolicy(Path(settings.reference_path)) if self._loss.reference_policy else None
+        self._reference = ReferencePolicy(Path(settings.model_path)) if self._loss.reference_policy else None
         critic = self._loss.critic
-        self._critic = critic and Critic(critic, self._policy, Path(settings.reference_path), autocast)
+        self._critic = critic and Critic(critic, self._policy, Path(settings.model_path), autocast)
         self._parameters = {"": (list(self._policy.module.parameters()), settings.learning_rate)}
         if critic is not None and self._critic is not None:
             self._parameters["critic_"] = (list(self._critic.parameters()), critic.learning_rate)
@@ -107,7 +109,7 @@ class Learner:
             max_tokens=settings.micro_batch_tokens,
         )
         self._tokenizer = AutoTokenizer.from_pretrained(settings.model_path, local_files_only=True)
-        self._transport = SharedMemoryTransport()
+        self._transport = Transport()
         self._engine_dtype: torch.dtype = getattr(torch, settings.engine_dtype)
         self._abort = threading.Event()
 
@@ -239,12 +241,20 @@ class Learner:
         self._abort.clear()
         return self._transport.publish(self._policy.state_for_engine(self._engine_dtype), policy_version)
 
+    def carried_weights(self, policy_version: int) -> numpy.ndarray:
+        """Published weights as bytes, for machines that do not see this one's memory; of the last two versions."""
+        return self._transport.carried(policy_version)
+
+    def place(self) -> tuple[str, int]:
+        """Ray's node and the process that this is in."""
+        return place()
+
     def score(self, probe: list[list[int]]) -> list[list[float]]:
         """Log-probabilities of the probe's tokens after the first, at temperature 1, under the weights as engines hold them."""
         return self._policy.score(probe, self._engine_dtype)
 
-    def save(self, step: int, buffer_state: bytes, record: dict[str, Any]) -> str:
-        """Write a checkpoint. Raises UserError if it cannot be written."""
+    def save(self, step: int, buffer_state: bytes, record: dict[str, Any], best: int | None = None) -> str:
+        """Write a checkpoint; that of step `best` stays however old. Raises UserError if it cannot be written."""
         return str(
             checkpoint.save(
                 self._folder / "checkpoints",
@@ -256,6 +266,7 @@ class Learner:
                 buffer_state=buffer_state,
                 record=record,
                 keep=self._settings.keep_checkpoints,
+                best=best,
             )
         )
 

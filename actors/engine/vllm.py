@@ -52,6 +52,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from actors.engine.protocol import Completion, EngineError, EngineSettings, SamplingSettings
 from actors.engine.versions import policy_versions
 from executor.sandbox.scratch import Base
+from executor.stacks import be_askable
 
 BACKEND = "cupel_shared_memory"
 GIB = 1 << 30
@@ -79,6 +80,7 @@ class SharedMemoryTransfer(WeightTransferEngine[SharedMemoryInitInfo, SharedMemo
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         _live_as_long_as_the_actor()
+        be_askable()
 
     def init_transfer_engine(self, init_info: SharedMemoryInitInfo) -> None:
         """No rendezvous is needed."""

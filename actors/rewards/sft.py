@@ -15,7 +15,9 @@ class Settings(BaseModel):
 
 
 class Reward:
-    """1 for a pass."""
+    """1 for an episode whose last program passes."""
+
+    several_turns = True
 
     def __init__(self, settings: Settings) -> None:
         pass
@@ -23,5 +25,5 @@ class Reward:
     def score(self, context: TurnContext) -> TurnScore:
         if context.verdict.outcome == Outcome.INFRASTRUCTURE:
             raise ValueError("an infrastructure failure is never scored")
-        reward = float(context.verdict.outcome == Outcome.PASS)
+        reward = float(context.final and context.verdict.outcome == Outcome.PASS)
         return TurnScore(reward=reward, components={"pass": reward})

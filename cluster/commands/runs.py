@@ -1,4 +1,4 @@
-"""`cupel report`, `status`, `stop`, `dashboard` and `doctor`."""
+"""`cupel report`, `status`, `scale`, `stop`, `dashboard` and `doctor`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,33 @@ def status(
     from cluster.status import show
 
     show(run)
+
+
+@app.command(short_help="Give a run that goes on more or fewer workers.")
+def scale(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the run.")],
+    wanted: Annotated[
+        list[str],
+        typer.Argument(metavar="executors=N rollouts=N", help="How many there are to be; one may be left out."),
+    ],
+    wait: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long to wait for the run's answer.")
+    ] = 60.0,
+) -> None:
+    """Give a run that goes on more or fewer executor workers and rollout actors.
+
+    Those that leave end what they have begun; a rollout actor joins once its engine holds the newest weights.
+
+    \b
+    Examples:
+      cupel scale runs/2026-01-31_12-00-00 executors=64
+      cupel scale runs/2026-01-31_12-00-00 executors=8 rollouts=2
+    """
+    from cluster.scaling import read_wanted, show
+    from cluster.status import running
+
+    number = read_wanted(wanted)
+    raise typer.Exit(show(running(run), number, wait))
 
 
 @app.command()

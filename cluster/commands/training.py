@@ -58,10 +58,15 @@ def train(
 
         check(config)
         return
-    raise typer.Exit(_train(config, resume))
+    raise typer.Exit(_train(config, resume, arguments or []))
 
 
-def _train(config: Config, resume: Path | None) -> int:
+def _train(config: Config, resume: Path | None, arguments: list[str]) -> int:
+    from cluster.supervision import supervise, supervised
+
+    if config.run.max_restarts and not supervised():
+        again = ["--resume", str(resume)] if resume is not None else []
+        return supervise([*again, *arguments], config.run.max_restarts)
     from cluster.run import train as run
 
     return run(config, resume)

@@ -20,6 +20,7 @@ from cluster.run_folder import write_atomically
 CURVES = (
     ("Reward", "reward", "amber", False, "mean over the samples of a step"),
     ("Samples passing", "share_passing", "green", True, "share that passes every test"),
+    ("Held-out problems passing", "held_out_pass_rate", "green", True, "pass@1 of problems that are not trained on"),
     ("Repairs", "repaired_share", "green", True, "share of episodes that pass after a first answer that did not"),
     ("Tests passing", "share_tests", "green", True, "share of single tests"),
     ("Loss", "loss", "blue", False, "of the policy"),

@@ -3,7 +3,7 @@
 A turn is one action: its return is what its reward and those of later turns come to, each less beta times how much likelier the policy makes the
 response than the reference policy does, by the mean over its tokens; its value is read at the last token before it; the difference is the advantage
 of all its tokens. Feedback and prompts are not trained on. Two alternatives to compare with: a value by the token, and no
-value but the mean over the group's episodes (GRPO).
+value but the mean over the group's episodes (GRPO). Not in the paper: a supervised term, without which a small model has too little to begin with.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from buffer.trajectory import Group
+from buffer.trajectory import Group, Trajectory
 from learner.advantages import group_relative
 from learner.losses.base import Credit, CriticSettings, LossOutput, PolicyLoss, Scored, TokenBatch, normalise
 
@@ -56,6 +56,11 @@ class Settings(BaseModel):
         description="step: advantages of all turns of a step get mean 0 and deviation 1; group: those of each problem get mean 0, all of the step "
         "deviation 1, which tells a good answer from an easy problem before the critic can; value=group has its own.",
     )
+    supervised_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of cross-entropy on reference programs, as in RLTF; 0 (the paper) leaves it out.",
+    )
     normalise: Literal["token", "sequence"] = Field(
         default="token",
         description="token: divide by all tokens of the update; sequence: mean over episodes of token means.",
@@ -91,6 +96,13 @@ class Loss(PolicyLoss):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    @property
+    def supervised(self) -> bool:
+        return self._settings.supervised_weight > 0
+
+    def trains(self, step: int, role: str) -> bool:
+        return role == "sampled" or self.supervised
 
     @property
     def reference_policy(self) -> bool:
@@ -136,7 +148,7 @@ class Loss(PolicyLoss):
         """Advantages over the critic's values, by the turn or by the token."""
         length = len(scored.trajectory.token_ids)
         if not returns:
-            return Credit([0.0] * length, [0.0] * length, [0] * length)
+            return Credit(self._supervised_credit(scored.trajectory), [0.0] * length, [0] * length)
         assert scored.values is not None, "the learner has the critic that was asked for"
         advantages, targets, mask = [0.0] * length, [0.0] * length, [0] * length
         for turn, value in zip(scored.trajectory.turns, returns, strict=True):
@@ -150,18 +162,32 @@ class Loss(PolicyLoss):
         """Advantages of whole episodes over those of the group."""
         sampled = [row[0] for row in returns if row]
         relative = iter(group_relative(sampled, "sample", _EPS))
-        values = [next(relative) if row else 0.0 for row in returns]
-        return [
-            Credit([value * mask for mask in s.trajectory.loss_mask]) for s, value in zip(scored, values, strict=True)
-        ]
+        credits = []
+        for s, row in zip(scored, returns, strict=True):
+            if row:
+                value = next(relative)
+                credits.append(Credit([value * mask for mask in s.trajectory.loss_mask]))
+            else:
+                credits.append(Credit(self._supervised_credit(s.trajectory)))
+        return credits
+
+    def _supervised_credit(self, trajectory: Trajectory) -> list[float]:
+        """Of what the policy did not sample, `[tokens]`."""
+        weight = self._settings.supervised_weight if trajectory.role == "reference" else 0.0
+        return [weight * mask for mask in trajectory.loss_mask]
 
     def loss(self, tokens: TokenBatch) -> LossOutput:
         settings = self._settings
-        ratios = ratio(tokens.log_probs, tokens.old_log_probs, tokens.behaviour_log_probs)
+        # A reference's token, which nobody sampled, counts as sampled by the policy itself: its ratio is 1, its gradient cross-entropy's.
+        now = tokens.log_probs.detach()
+        old, behaviour = (
+            before.where(~tokens.supervised, now) for before in (tokens.old_log_probs, tokens.behaviour_log_probs)
+        )
+        ratios = ratio(tokens.log_probs, old, behaviour)
         clipped = ratios.clamp(1 - settings.clip_low, 1 + settings.clip_high)
         objective = (ratios * tokens.advantages).minimum(clipped * tokens.advantages)
         loss = normalise(-objective, tokens, settings.normalise)
-        mismatch = (tokens.old_log_probs - tokens.behaviour_log_probs).detach()
+        mismatch = (old - behaviour).detach()
         metrics = {
             "clipped_sum": (objective != ratios * tokens.advantages).float().sum(),
             "log_prob_mismatch_sum": mismatch.abs().sum(),
@@ -198,6 +224,8 @@ def _normalised(
                 c.returns,
                 c.value_mask,
             )
+            if s.trajectory.role == "sampled"
+            else c
             for c, s in zip(row, members, strict=True)
         ]
         for row, members, mean in zip(credits, scored, means, strict=True)

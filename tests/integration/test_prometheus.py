@@ -23,7 +23,14 @@ pytestmark = NEEDED
 LINES = Path(__file__).resolve().parents[1] / "unit" / "metrics_lines.jsonl"
 HEALTHY: dict[str, float] = {
     name: value for text in LINES.read_text(encoding="utf-8").splitlines() for name, value in json.loads(text).items()
-} | {"linter_failures": 0.0, "step": 3, "staleness_mean": 1.0, "staleness_max": 1.0, "groups_mixed_share": 0.5}
+} | {
+    "linter_failures": 0.0,
+    "step": 3,
+    "staleness_mean": 1.0,
+    "staleness_max": 1.0,
+    "groups_mixed_share": 0.5,
+    "held_out_pass_rate": 0.1,
+}
 # What makes each alert of a run speak, over a healthy line: a step later, or the step's age.
 SICK: dict[str, dict[str, float]] = {
     "CupelNoStep": {"late_s": 3600.0},

@@ -58,13 +58,14 @@ def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(tmp_path: Path) 
 
 def test_a_killed_learner_ends_the_run_with_a_word_on_how_to_go_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(*TINY, "run.steps=50", "problems.held_out=null", f"run.directory={tmp_path}", "run.name=run")
+    alone = ["run.steps=50", "run.max_restarts=0", "problems.held_out=null"]
+    process = start(*TINY, *alone, f"run.directory={tmp_path}", "run.name=run")
     wait_for("a checkpoint", lambda: (run / "checkpoints" / "step_1").exists(), process)
     all_of_it = tree(process)
     (lost,) = named(process, "ray::Learner")
     lost.kill()
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == 2, output
+    assert process.returncode == 75, output
     assert "the learner's process died" in output and f"--resume {run}" in output
     assert "Traceback" not in output
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
@@ -74,9 +75,10 @@ def test_a_killed_learner_ends_the_run_with_a_word_on_how_to_go_on(tmp_path: Pat
 def test_a_machine_whose_memory_is_full_ends_the_run_in_a_line(tmp_path: Path) -> None:
     # What counts as full is Ray's to say; that it ends processes for it is real.
     full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "250"}
-    process = start(*TINY, "run.steps=1", f"run.directory={tmp_path}", "run.name=run", **full)
+    alone = ["run.steps=1", "run.max_restarts=0"]
+    process = start(*TINY, *alone, f"run.directory={tmp_path}", "run.name=run", **full)
     output = process.communicate(timeout=PATIENCE_S)[0]
-    assert process.returncode == 2, output
+    assert process.returncode == 75, output
     assert "memory was nearly full" in output and "learner.micro_batch_tokens" in output
     assert "Traceback" not in output
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"

@@ -12,7 +12,6 @@ def learner_settings(model: Path, run_folder: Path, **changes: Any) -> LearnerSe
     """Settings of RLTF on `model`, with `changes`."""
     settings = {
         "model_path": str(model),
-        "reference_path": str(model),
         "algorithm": "rltf",
         "loss": {},
         "temperature": 1.0,

@@ -43,7 +43,7 @@ def make(model_folder: Path, tmp_path: Path) -> Iterator[Make]:
         folder = tmp_path / f"run{len(made)}"
         (folder / "trajectories").mkdir(parents=True)
         mine = {"algorithm": "rlef", "loss": {"value_learning_rate": 1e-3}, "micro_batch_tokens": 64, **changes}
-        settings = learner_settings(model_folder, folder, model_path=resume or str(model_folder), **mine)
+        settings = learner_settings(model_folder, folder, **mine)
         made.append(Learner(settings, resume))
         return made[-1]
 

@@ -32,7 +32,7 @@ def trained(model_folder: Path) -> Trained:
     return module, optimizer
 
 
-def save(checkpoints: Path, step: int, trained: Trained, source: Path, keep: int = 2) -> Path:
+def save(checkpoints: Path, step: int, trained: Trained, source: Path, keep: int = 2, best: int | None = None) -> Path:
     return checkpoint.save(
         checkpoints,
         step,
@@ -43,6 +43,7 @@ def save(checkpoints: Path, step: int, trained: Trained, source: Path, keep: int
         buffer_state=b"buffer %d" % step,
         record={"step": step},
         keep=keep,
+        best=best,
     )
 
 
@@ -90,6 +91,14 @@ def test_only_the_newest_stay(trained: Trained, model_folder: Path, tmp_path: Pa
         save(tmp_path, step, trained, model_folder, keep=2)
     assert steps_of(tmp_path) == [10, 11]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_10", "step_11"]
+
+
+def test_the_best_stays_until_there_is_a_better_one(trained: Trained, model_folder: Path, tmp_path: Path) -> None:
+    for step, best in ((1, None), (2, 1), (3, 1), (4, 1)):
+        save(tmp_path, step, trained, model_folder, keep=1, best=best)
+    assert steps_of(tmp_path) == [1, 4]
+    save(tmp_path, 5, trained, model_folder, keep=1, best=4)
+    assert steps_of(tmp_path) == [4, 5]
 
 
 def test_a_step_saved_again_is_replaced(trained: Trained, model_folder: Path, tmp_path: Path) -> None:

@@ -59,7 +59,26 @@ MISTAKES = [
         ["buffer.kind=online", "buffer.capacity=2", "learner.groups_per_step=4"],
         "buffer.capacity=2 is less than the samples of one step: learner.groups_per_step * rollout.samples_per_problem = 32",
     ),
+    (["executor.max_workers=1"], "executor.workers=2 is not between executor.min_workers=1 and executor.max_workers=1"),
+    (
+        ["evaluation.every=3", "run.checkpoint_every=2"],
+        "evaluation.every=3 is not a multiple of run.checkpoint_every=2",
+    ),
+    (
+        ["evaluation.every=3", "weights.broadcast_every=2"],
+        "evaluation.every=3 is not a multiple of weights.broadcast_every=2",
+    ),
     (["rollout.samples_per_problem=0"], "rollout.samples_per_problem=0 leaves nothing to learn from"),
+    (["rollout.reference_repairs=true"], "rollout.reference_repairs=true needs rollout.max_turns of 2 or more"),
+    (
+        [
+            "algorithm.name=rlef",
+            "rollout.max_turns=2",
+            "rollout.reference_repairs=true",
+            "learner.micro_batch_tokens=2048",
+        ],
+        "algorithm.loss.supervised_weight above 0",
+    ),
     (["algorithm.name=nothing"], "nothing"),
     (["algorithm.loss={colour: 1}"], "algorithm.loss.colour: unknown key"),
     (["run.steps"], "not of the form key=value"),

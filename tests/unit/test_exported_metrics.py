@@ -23,7 +23,7 @@ from learner.batch_metrics import batch_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 # Whose code adds to the line by name; batch_metrics and Rates are asked themselves.
-WRITERS = ["cluster/run.py", "learner/worker.py", "learner/estimates.py"]
+WRITERS = ["cluster/run.py", "cluster/held_out.py", "learner/worker.py", "learner/estimates.py"]
 WRITERS += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "learner" / "losses").glob("*.py"))]
 VARIABLES = {"metrics", "found", "sums"}  # what they call a line, or a part of it
 
@@ -70,7 +70,7 @@ def _pattern(key: ast.expr) -> Iterator[str]:
 
 async def rates_keys() -> set[str]:
     house: Any = SimpleNamespace(
-        rollouts=[Actor(client(100, 0.5) | {"linter_failures": 0.0})],
+        rollouts={0: Actor(client(100, 0.5) | {"linter_failures": 0.0})},
         executors={"a": Actor(worker(4, 2))},
         owner=SimpleNamespace(membership=Actor({"workers_up": 1.0, "workers_lost": 0.0, "workers_draining": 0.0})),
         buffer=Actor({"ready": 3.0}),

@@ -1,28 +1,30 @@
-"""Who gets which GPU."""
+"""Who gets which GPU, and which nodes."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cluster.placement import Placement, plan
+from cluster.nodes import ROLE_LABEL, Node
+from cluster.placement import Demand, Place, plan
 from executor.errors import UserError
 
 
-@pytest.mark.parametrize(
-    "gpus, actors, expected",
-    [
-        (0, 1, Placement(0, 0)),
-        (0, 7, Placement(0, 0)),
-        (1, 1, Placement(0.5, 0.5)),
-        (2, 1, Placement(1, 1)),
-        (8, 7, Placement(1, 1)),
-        (8, 3, Placement(1, 1)),
-    ],
-)
-def test_what_fits_is_shared_out(gpus: int, actors: int, expected: Placement) -> None:
-    placement = plan(gpus, actors)
-    assert placement == expected
-    assert placement.learner_gpus + actors * placement.rollout_gpus <= gpus
+def pool(gpus: int) -> list[Node]:
+    return [Node("a", None, {"GPU": float(gpus), "CPU": 4.0})]
+
+
+def labelled(**resources: dict[str, float]) -> list[Node]:
+    return [Node(role, role, given) for role, given in resources.items()]
+
+
+@pytest.mark.parametrize("gpus, actors, each", [(0, 1, 0), (0, 7, 0), (1, 1, 0.5), (2, 1, 1), (8, 7, 1), (8, 3, 1)])
+def test_what_fits_is_shared_out(gpus: int, actors: int, each: float) -> None:
+    placement = plan(pool(gpus), Demand(actors))
+    assert (placement.learner, placement.rollout) == (Place(gpus=each), Place(gpus=each))
+    assert placement.learner.gpus + actors * placement.rollout.gpus <= gpus
+    assert placement.executor == Place(), "the machine's own scheduler shares two cores better"
 
 
 @pytest.mark.parametrize(
@@ -30,5 +32,75 @@ def test_what_fits_is_shared_out(gpus: int, actors: int, expected: Placement) ->
 )
 def test_what_does_not_fit_is_refused_by_its_key(gpus: int, actors: int, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
-        plan(gpus, actors)
+        plan(pool(gpus), Demand(actors))
     assert f"rollout.actors={actors}" in str(caught.value)
+
+
+def test_nodes_with_roles_are_used_by_their_roles() -> None:
+    nodes = labelled(head={}, learner={"GPU": 1.0}, engine={"GPU": 8.0}, executor={"CPU": 64.0})
+    placement = plan(nodes, Demand(8, executor_workers=32, slots=2))
+    assert placement.learner.options == {"num_cpus": 0.0, "num_gpus": 1.0, "label_selector": {ROLE_LABEL: "learner"}}
+    assert placement.rollout.options == {"num_cpus": 0.0, "num_gpus": 1.0, "label_selector": {ROLE_LABEL: "engine"}}
+    assert placement.executor.options == {
+        "num_cpus": 2.0,
+        "num_gpus": 0.0,
+        "label_selector": {ROLE_LABEL: "executor"},
+        "scheduling_strategy": "SPREAD",
+    }
+    assert placement.control.role == "head"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "demand", "said"),
+    [
+        (labelled(learner={}, engine={}), Demand(), "no node has the label cupel-role=executor"),
+        (labelled(engine={}, executor={"CPU": 4}), Demand(), "no node has the label cupel-role=learner"),
+        (
+            labelled(learner={"GPU": 8}, engine={"GPU": 2}, executor={"CPU": 4}),
+            Demand(3),
+            "rollout.actors=3: the nodes with cupel-role=engine have 2 GPUs",
+        ),
+        (
+            labelled(learner={}, engine={"CPU": 64}, executor={"CPU": 4}),
+            Demand(1, 5),
+            "executor.workers=5: 5 CPUs are needed, 1 each, the nodes with cupel-role=executor have 4",
+        ),
+        ([*pool(0), *pool(0)], Demand(1, 5, 2), "executor.workers=5: 10 CPUs are needed, 2 each, the cluster has 8"),
+    ],
+)
+def test_what_a_cluster_cannot_give_is_refused_unless_it_grows(nodes: list[Node], demand: Demand, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        plan(nodes, demand)
+    plan(nodes, demand, growing=True)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([None, "head", "learner", "engine", "executor"]), st.integers(0, 8), st.integers(0, 64)
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.integers(1, 16),
+    st.integers(1, 64),
+)
+def test_a_plan_that_is_not_refused_fits(given: list[tuple[str | None, int, int]], actors: int, workers: int) -> None:
+    nodes = [Node(str(i), role, {"GPU": float(gpu), "CPU": float(cpu)}) for i, (role, gpu, cpu) in enumerate(given)]
+    try:
+        placement = plan(nodes, Demand(actors, workers))
+    except UserError:
+        return
+
+    def there(resource: str, place: Place) -> float:
+        return sum(n.resources[resource] for n in nodes if place.role in (None, n.role))
+
+    assert placement.rollout.gpus * actors <= there("GPU", placement.rollout)
+    assert placement.learner.gpus <= there("GPU", placement.learner)
+    assert placement.executor.cpus * workers <= there("CPU", placement.executor)
+    if placement.learner.role is None:
+        assert placement.learner.gpus + placement.rollout.gpus * actors <= there("GPU", placement.learner)
+    for place in (placement.learner, placement.rollout, placement.executor):
+        assert there("GPU", place) == 0 or place.gpus > 0 or place is placement.executor, (
+            "GPUs are used where there are any"
+        )

@@ -32,6 +32,7 @@ def client(generated: float, *seconds: float) -> dict[str, float]:
     return {
         "generated_tokens": generated,
         "executor_queue": 2.0,
+        "executor_queue_age": 1.5,
         "executor_moved": 1.0,
         "judging": 3.0,
     } | latencies.gauges("executor_latency")
@@ -51,13 +52,14 @@ def worker(passes: float, failures: float) -> dict[str, float]:
 @asynchronous
 async def test_counters_become_rates_and_levels_are_summed() -> None:
     house: Any = SimpleNamespace(
-        rollouts=[Actor(client(100, 0.5)), Actor(client(50, 0.5))],
+        rollouts={0: Actor(client(100, 0.5)), 1: Actor(client(50, 0.5))},
         executors={"a": Actor(worker(4, 2)), "b": Actor(worker(6, 0)), "dead": Actor(None)},
         owner=SimpleNamespace(membership=Actor({"workers_up": 2.0, "workers_lost": 1.0, "workers_draining": 0.0})),
         buffer=Actor({"ready": 3.0}),
     )
     rates = Rates(house)
     first, doing = await rates.read()
+    assert first["executor_queue_age_seconds"] == 1.5, "the longest of all"
     assert first["executor_queue"] == 4 and first["executor_busy_slots"] == 2 and first["executor_slots"] == 4
     assert first["executor_failures"] == 4 and first["buffer_ready"] == 3
     assert first["executor_latency_seconds"] == 0.5 <= first["executor_latency_p95_seconds"]
@@ -77,7 +79,7 @@ async def test_counters_become_rates_and_levels_are_summed() -> None:
     assert second["tokens_per_second"] == 0 and second["executions_per_second_pass"] == 0
     assert second["executions_per_second_failure"] > 0
     assert "linter_failures" not in second
-    for rollout in house.rollouts:
+    for rollout in house.rollouts.values():
         rollout.values = client(100, 0.5) | {"linter_failures": 2.0}
     house.owner.membership.values = None
     third, _ = await rates.read()

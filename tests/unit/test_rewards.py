@@ -292,6 +292,12 @@ def test_a_token_that_reaches_into_what_ran_is_not_masked() -> None:
     assert spans(EXECUTED, wider) == [(14, 15, 0, "mask")]
 
 
+def test_supervision_pays_an_episode_for_its_last_program() -> None:
+    reward = base.make("sft", {})
+    cases = [(Outcome.PASS, True), (Outcome.PASS, False), (Outcome.FAILURE, True)]
+    assert [reward.score(replace(ran(o, []), final=final)).reward for o, final in cases] == [1, 0, 0]
+
+
 def test_a_reward_says_what_it_needs() -> None:
     def needs(name: str, **settings: Any) -> base.Needs:
         return base.needs(base.make(name, settings))

@@ -10,7 +10,7 @@ from golden_cases import golden
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from trajectories import dialogue, group, verdict
+from trajectories import dialogue, group, reference, verdict
 
 from actors.rewards import rlef as rlef_reward
 from actors.rewards.base import TurnContext
@@ -235,6 +235,37 @@ def test_normalised_advantages_have_mean_0_over_turns_and_one_value_a_turn(
     assert sum(firsts) / len(firsts) == pytest.approx(0, abs=1e-6)
     spread = sum(a * a for a in firsts) / len(firsts)
     assert spread == pytest.approx(1, abs=1e-3) or spread < 1, "1, or less where there is next to no spread"
+
+
+@pytest.mark.parametrize("value", ["turn", "token", "group"])
+def test_references_are_learnt_with_their_weight_and_change_nobody_elses_credit(value: Any) -> None:
+    def credits(*more: Any, **settings: Any) -> list[base.Credit]:
+        loss = Loss(Settings(value=value, supervised_weight=0.5, **settings))
+        assert loss.supervised and loss.trains(1, "reference") and loss.trains(1, "sampled")
+        members = [*episodes, *more]
+        return loss.credits([(group(*[m.trajectory for m in members]), members)])[0][0]
+
+    good, bad = dialogue(PROMPT, [([], [1, 2]), ([8], [3])], [0.0, 1.0]), dialogue(PROMPT, [([], [4])], [-1.0])
+    episodes = [scored(good, [[-1, -1], [-2.0]], [0.1, 0.2]), scored(bad, [[-1]], [0.3])]
+    taught = reference([5, 6, 1], [7, 7])
+    *others, credit = credits(base.Scored(taught, [0.0] * 5, [0.4] * 5))
+    assert others == credits()
+    assert credit.advantages == [0, 0, 0, 0.5, 0.5], "whatever the others' are divided by"
+    assert credit.value_mask == (None if value == "group" else [0] * 5), (
+        "the critic knows nothing of a reference's worth"
+    )
+    assert not Loss(Settings(value=value)).supervised and not Loss(Settings(value=value)).trains(1, "reference")
+
+
+def test_the_supervised_term_is_cross_entropy_and_never_clipped() -> None:
+    now = torch.tensor([-0.1, -9.0, -1.0], dtype=torch.float64, requires_grad=True)
+    before = torch.tensor([-0.1, -3.0, -1.0], dtype=torch.float64)
+    batch = tokens(now, [0.5, 0.5, 0.5], before, torch.zeros(3, dtype=torch.float64))
+    batch.supervised = torch.tensor([True, True, True])
+    output = Loss(Settings(value="group")).loss(batch)
+    output.loss.backward()
+    assert now.grad is not None and now.grad.tolist() == pytest.approx([-0.5 / 3] * 3)
+    assert float(output.metrics["log_prob_mismatch_sum"]) == 0 and float(output.metrics["clipped_sum"]) == 0
 
 
 def test_settings_say_what_the_learner_has_to_hold() -> None:

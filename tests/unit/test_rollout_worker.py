@@ -7,10 +7,13 @@ import dataclasses
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 from asynchronous import asynchronous
+from trajectories import dialogue
 
 from actors.engine.protocol import Completion, EngineSettings, SamplingSettings
 from actors.episode import Rules
@@ -18,7 +21,8 @@ from actors.feedback_turns import FeedbackSettings
 from actors.prompts import reference_response
 from actors.rollout import RolloutSettings, RolloutWorker
 from actors.worked_examples import WorkedExamples
-from buffer.trajectory import Trajectory
+from buffer.replay import Ticket
+from buffer.trajectory import Group, Trajectory
 from executor.errors import UserError
 from executor.judging import Judge, JudgeRequest
 from executor.problem import Problem, StdioTest
@@ -91,6 +95,7 @@ def worker(
         worked_examples=WorkedExamples(),
         with_greedy=False,
         with_reference=False,
+        reference_repairs=False,
         tidy_references=True,
         seed=0,
         seeded=False,
@@ -165,18 +170,117 @@ def test_a_reference_is_one_that_fits_and_is_written_tidily_unless_asked_otherwi
     odd, long = "def f(n):\n\treturn n", "x = 1\n" * 300
     problem = PROBLEM.model_copy(update={"references": [long, odd, "y = 2"]})
     made, _ = worker(model_folder, judge, "rltf", {})
+    assert made._references(problem, [0, 1], [], "group 0") == [], "nobody asked for one"
+    made._settings = dataclasses.replace(made._settings, with_reference=True)
 
     def drawn() -> set[str]:
-        found = [made._reference(problem, [0, 1], f"group {group}") for group in range(40)]
-        return {made._tokenizer.decode(t.token_ids[2:], skip_special_tokens=True) for t in found if t is not None}
+        found = [t for group in range(40) for t in made._references(problem, [0, 1], [], f"group {group}")]
+        return {made._tokenizer.decode(t.token_ids[2:], skip_special_tokens=True) for t in found}
 
     tidy = "```python\ndef f(n):\n    return n\n```"
     assert drawn() == {tidy, "```python\ny = 2\n```"}
     made._settings = dataclasses.replace(made._settings, tidy_references=False)
     assert drawn() == {f"```python\n{odd}\n```", "```python\ny = 2\n```"}
-    assert made._reference(problem.model_copy(update={"references": [long]}), [0, 1], "group 0") is None
+    assert made._references(problem.model_copy(update={"references": [long]}), [0, 1], [], "group 0") == []
     made._settings = dataclasses.replace(made._settings, seed=1)
-    assert made._reference(problem, [0, 1], "group 0") == made._reference(problem, [0, 1], "group 0")
+    assert made._references(problem, [0, 1], [], "group 0") == made._references(problem, [0, 1], [], "group 0")
+
+
+def test_a_reference_may_answer_the_feedback_on_an_answer_that_failed(model_folder: Path, judge: Judge) -> None:
+    made, _ = worker(model_folder, judge, "rlef", {}, Rules(max_turns=3, max_tokens=512, max_response_tokens=60))
+    made._settings = dataclasses.replace(made._settings, with_reference=True, reference_repairs=True)
+    problem = PROBLEM.model_copy(update={"references": ["y = 2"]})
+    prompt, feedback = [5, 6], [8, 9]
+    failed = dialogue(prompt, [([], [1, 2]), (feedback, [3]), (feedback, [4])], [0.0, 0.0, -1.0])
+    at_once = dialogue(prompt, [([], [7])], [1.0])
+    [only] = made._references(problem, prompt, [at_once], "group 0")
+    answer = only.token_ids[2:]
+    contexts = set()
+    for number in range(20):
+        first, repair = made._references(problem, prompt, [at_once, failed], f"group {number}")
+        assert first == only, "an answer to the problem is always among them"
+        length = len(repair.token_ids) - len(answer)
+        assert repair.role == "reference" and repair.token_ids[length:] == answer
+        assert repair.loss_mask == [0] * length + [1] * len(answer), "the failed answer itself is not learnt"
+        contexts.add(tuple(repair.token_ids[:length]))
+    assert contexts == {(5, 6, 1, 2, 8, 9), (5, 6, 1, 2, 8, 9, 3, 8, 9)}
+
+
+class Buffer:
+    """Hands out tickets for ever, and counts what comes back."""
+
+    def __init__(self) -> None:
+        self.given, self.groups = 0, list[Group]()
+        self.acquire, self.put = SimpleNamespace(remote=self._acquire), SimpleNamespace(remote=self._put)
+
+    async def _acquire(self, limit: int, holder: str, timeout_s: float) -> list[Ticket]:
+        self.given += 1
+        return [Ticket(self.given, PROBLEM.id, 0, attempt=1, visit=0)]
+
+    async def _put(self, group: Group) -> None:
+        self.groups.append(group)
+
+
+@asynchronous
+async def test_a_drained_actor_ends_what_it_has_and_takes_no_more(model_folder: Path, judge: Judge) -> None:
+    made, pool = worker(model_folder, judge, "rltf", {})
+    made._buffer = buffer = Buffer()
+    held, judged = asyncio.Event(), pool.judge
+
+    async def slow(request: JudgeRequest) -> Verdict:
+        await held.wait()
+        return await judged(request)
+
+    pool.judge = slow  # type: ignore[method-assign]
+    working = asyncio.create_task(made.run())
+    async with asyncio.timeout(10):
+        while not buffer.given:
+            await asyncio.sleep(0.01)
+        await made.drain()
+        await asyncio.sleep(0.05)
+        assert not working.done(), "its group is not done"
+        held.set()
+        await working
+    assert (buffer.given, len(buffer.groups)) == (1, 1)
+    await made.stop()
+
+
+class Updated(Engine):
+    """Keeps what the files of its updates held."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.held: list[tuple[int, bytes]] = []
+
+    async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
+        self.held.append((policy_version, Path(source["path"]).read_bytes()))
+        return 0.0
+
+
+@asynchronous
+async def test_weights_of_another_machine_land_in_files_of_this_one(
+    model_folder: Path, judge: Judge, tmp_path: Path
+) -> None:
+    async def reference(content: bytes) -> numpy.ndarray:
+        return numpy.frombuffer(content, dtype=numpy.uint8)
+
+    made, _ = worker(model_folder, judge, "rltf", {})
+    made._engine = engine = Updated()  # type: ignore[assignment]
+    here = tmp_path / "here"
+    here.write_bytes(b"here")
+    await made.update_weights({"path": str(here)}, 1)
+
+    def landed() -> Any:
+        return made._landed
+
+    assert landed() is None, "a file of this machine is read where it is"
+    for version in (2, 3, 4):
+        await made.update_weights({"path": "/of/another/machine"}, version, [reference(b"%d" % version)])
+    assert engine.held == [(1, b"here"), (2, b"2"), (3, b"3"), (4, b"4")]
+    folder = landed().path(4).parent
+    assert sorted(path.name for path in folder.iterdir()) == ["3.safetensors", "4.safetensors"]
+    await made.stop()
+    assert not folder.exists()
 
 
 class Replies(Engine):

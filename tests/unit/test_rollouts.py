@@ -1,4 +1,4 @@
-"""Rollout actors that are lost: who asked gets an answer, a replacement holds the newest weights, and there is an end to it."""
+"""Rollout actors that are lost, join and leave: who asked gets an answer, whoever is new holds the newest weights, and there is an end to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 
 from actors.engine.protocol import EngineError
 from cluster.config import load_config
-from cluster.rollouts import RESTARTS, RolloutActors
+from cluster.rollouts import RESTARTS, WITHIN_S, RolloutActors
 
 
 class Method:
@@ -32,22 +32,29 @@ class Actor:
 
     def __init__(self, number: int, policy_version: int) -> None:
         self.number, self.version, self.dead = number, policy_version, False
-        self.run = Method(self._work)
-        self.start = Method(lambda: self._alive(self.version))
+        self.ended = asyncio.Event()  # its work: from the start on, unless it is told to go on
+        self.ended.set()
+        self.run = SimpleNamespace(remote=self._work)
+        self.drain = Method(self.ended.set)
+        self.stop = Method(lambda: None)
+        self.start: Any = Method(lambda: self._alive(self.version))
         self.score = Method(lambda: self._alive(self.number))
         self.update_weights = Method(self._update)
+        self.node_id, self.carried = "here", list[Any]()
+        self.place = Method(lambda: (self.node_id, 1))
 
     def _alive(self, answer: Any) -> Any:
         if self.dead:
             raise RayActorError
         return answer
 
-    def _work(self) -> None:
+    async def _work(self) -> None:
+        await self.ended.wait()
         self._alive(None)
 
-    def _update(self, source: dict[str, str], version: int) -> float:
+    def _update(self, source: dict[str, str], version: int, carried: list[Any] | None = None) -> float:
         self._alive(None)
-        self.version = version
+        self.version, self.carried = version, carried or []
         return 0.1
 
 
@@ -59,14 +66,35 @@ class House:
         self.names = {i: f"rollout-{i}-0" for i in range(actors)}
         self.released: list[str] = []
         self.buffer = SimpleNamespace(release=Method(self.released.append))
+        self.learner = SimpleNamespace(carried_weights=SimpleNamespace(remote=self._carry))
+        self.carried: list[int] = []
+        self.node_of_the_next = "here"
+        self.fresh_ones_work_on = False
         self.dead_on_arrival = dead_on_arrival
-        self.rollouts = [Actor(i, 0) for i in range(actors)]
+        self.rollouts = {i: Actor(i, 0) for i in range(actors)}
+        self.opened = asyncio.Event()  # the engines of new actors start once it is set
+        self.opened.set()
         self.made = actors
         self.ended: list[int] = []
 
+    def _carry(self, version: int) -> str:
+        self.carried.append(version)
+        return f"bytes of {version}"
+
     def start_rollout(self, index: int, policy_version: int) -> Actor:
         actor = Actor(self.made, policy_version)
+        if self.fresh_ones_work_on:
+            actor.ended.clear()
+        actor.node_id = self.node_of_the_next
         actor.dead = self.dead_on_arrival > 0
+        self.names[index] = f"rollout-{index}-{self.made}"
+        started = actor.start
+
+        async def start() -> Any:
+            await self.opened.wait()
+            return await started.remote()
+
+        actor.start = SimpleNamespace(remote=start)
         self.dead_on_arrival -= 1
         self.made += 1
         return actor
@@ -117,7 +145,7 @@ async def test_a_replacement_holds_the_newest_weights() -> None:
     await answers(dict(group.send({"path": "v1"}, 1)))
     house.rollouts[0].dead = True
     await answers(dict(group.send({"path": "v2"}, 2)))
-    assert [actor.version for actor in house.rollouts] == [2, 2]
+    assert [actor.version for actor in house.rollouts.values()] == [2, 2]
     assert house.rollouts[0].number == 2
 
 
@@ -147,6 +175,12 @@ async def test_other_errors_are_the_askers() -> None:
     assert group.replaced == 0
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.rollouts.LONGEST_PAUSE_S", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
 @asynchronous
 async def test_replacements_come_to_an_end() -> None:
     house = House(1, dead_on_arrival=RESTARTS + 1)
@@ -160,9 +194,165 @@ async def test_replacements_come_to_an_end() -> None:
     assert house.made == 1 + RESTARTS
 
 
+@pytest.mark.usefixtures("at_once")
+@asynchronous
+async def test_losses_of_long_ago_and_of_others_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(2)
+    group = actors(house)
+    now = 0.0
+    monkeypatch.setattr("cluster.rollouts.time", SimpleNamespace(monotonic=lambda: now))
+    for loss in range(3 * RESTARTS):
+        house.rollouts[loss % 2].dead = True
+        await scores(group)
+        now += WITHIN_S / RESTARTS
+    assert group.replaced == 3 * RESTARTS
+
+
+@pytest.mark.usefixtures("at_once")
 @asynchronous
 async def test_a_replacement_that_dies_at_once_is_replaced_too() -> None:
     house = House(1, dead_on_arrival=RESTARTS - 1)
     group = actors(house)
     house.rollouts[0].dead = True
     assert await scores(group) == [RESTARTS]
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynchronous
+async def test_who_joins_holds_the_newest_weights_before_it_works() -> None:
+    house, said = House(1), []
+    house.rollouts[0].ended.clear()
+    group = actors(house, said)
+    group.serve()
+    await answers(dict(group.send({"path": "v1"}, 1)))
+    house.opened.clear()
+    group.scale(3)
+    assert group.staying == 3 and group.numbers == [0], "an engine that starts is asked nothing"
+    await answers(dict(group.send({"path": "v2"}, 2)))
+    house.opened.set()
+    await settled(lambda: group.numbers == [0, 1, 2])
+    assert [actor.version for actor in house.rollouts.values()] == [2, 2, 2]
+    assert await scores(group) == [0, 1, 2]
+    assert sum("has joined, with policy version 2" in line for line in said) == 2
+    group.cancel()
+
+
+@asynchronous
+async def test_who_leaves_ends_what_it_has_and_is_asked_until_then() -> None:
+    house, said = House(3), []
+    for actor in house.rollouts.values():
+        actor.ended.clear()
+    leaving = house.rollouts[2]
+    drained = asyncio.Event()
+    leaving.drain = Method(drained.set)
+    group = actors(house, said)
+    group.serve()
+    group.scale(2)
+    await drained.wait()
+    assert group.staying == 2 and await scores(group) == [0, 1, 2], "it generates still and needs the weights"
+    leaving.ended.set()
+    await settled(lambda: group.numbers == [0, 1])
+    await settled(lambda: house.ended == [2])
+    assert house.released == [] and group.replaced == 0
+    assert list(house.rollouts) == [0, 1]
+    await settled(lambda: any("rollout actor 2 has left" in line for line in said))
+    group.cancel()
+
+
+@asynchronous
+async def test_who_dies_while_it_leaves_is_not_replaced_and_another_answers_for_it() -> None:
+    house = House(2)
+    for actor in house.rollouts.values():
+        actor.ended.clear()
+    group = actors(house)
+    group.serve()
+    house.rollouts[1].drain = Method(lambda: None)
+    group.scale(1)
+    house.rollouts[1].dead = True
+    assert await answers(dict(group.send({"path": "v1"}, 1))) == [0.1, 0.1]
+    assert await scores(group) == [0]
+    assert group.numbers == [0] and house.released == ["rollout-1-0"] and group.replaced == 0
+    group.cancel()
+
+
+@asynchronous
+async def test_one_that_is_told_to_leave_while_it_is_replaced_leaves() -> None:
+    house = House(2)
+    for actor in house.rollouts.values():
+        actor.ended.clear()
+    group = actors(house)
+    group.serve()
+    house.fresh_ones_work_on = True
+    house.opened.clear()
+    lost = house.rollouts[1]
+    lost.dead = True
+    lost.ended.set()
+    await settled(lambda: house.made == 3)
+    group.scale(1)
+    house.opened.set()
+    await settled(lambda: group.numbers == [0])
+    await settled(lambda: house.ended == [1, 2])
+    group.cancel()
+
+
+@asynchronous
+async def test_fewer_first_gives_up_those_that_have_not_joined() -> None:
+    house = House(2)
+    for actor in house.rollouts.values():
+        actor.ended.clear()
+    group = actors(house)
+    group.serve()
+    house.opened.clear()
+    group.scale(4)
+    await asyncio.sleep(0.05)
+    group.scale(2)
+    assert group.staying == 2
+    house.opened.set()
+    await settled(lambda: sorted(house.ended) == [2, 3])
+    assert group.numbers == [0, 1]
+    group.cancel()
+
+
+@asynchronous
+async def test_who_cannot_join_is_done_without() -> None:
+    house, said = House(1, dead_on_arrival=1), []
+    house.rollouts[0].ended.clear()
+    group = actors(house, said)
+    group.serve()
+    group.scale(2)
+    await settled(lambda: bool(said))
+    assert "rollout actor 1 could not join" in said[0] and "goes on without it" in said[0]
+    assert group.staying == 1 and await scores(group) == [0]
+    group.check()
+    group.cancel()
+
+
+@asynchronous
+async def test_weights_are_carried_once_for_all_that_are_on_other_machines() -> None:
+    house = House(4)
+    house.rollouts[1].node_id = house.rollouts[3].node_id = "there"
+    group = actors(house)
+    await group.locate("here")
+    await answers(dict(group.send({"path": "v1"}, 1)))
+    assert house.carried == [1]
+    assert [actor.carried for actor in house.rollouts.values()] == [[], ["bytes of 1"], [], ["bytes of 1"]]
+    house.rollouts[0].dead, house.node_of_the_next = True, "elsewhere"
+    assert await scores(group) == [4, 1, 2, 3]
+    assert house.rollouts[0].carried == ["bytes of 1"] and house.carried == [1]
+    await answers(dict(group.send({"path": "v2"}, 2)))
+    assert [actor.carried for actor in house.rollouts.values()] == [["bytes of 2"], ["bytes of 2"], [], ["bytes of 2"]]
+    assert [actor.version for actor in house.rollouts.values()] == [2] * 4
+
+
+@asynchronous
+async def test_nothing_is_carried_where_all_are_on_one_machine() -> None:
+    house = House(2)
+    group = actors(house)
+    await group.locate("here")
+    await answers(dict(group.send({"path": "v1"}, 1)))
+    assert house.carried == []

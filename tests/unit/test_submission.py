@@ -23,7 +23,9 @@ from cluster.submission import (
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = Versions("2.56.1", "3.11.7")
-ROLES = tuple(Node(f"10.0.0.{i}", role, {"GPU": 1}) for i, role in enumerate(("learner", "engine", "executor")))
+ROLES = tuple(
+    Node(f"10.0.0.{i}", role, {"GPU": 1, "CPU": 4}) for i, role in enumerate(("learner", "engine", "executor"))
+)
 SMALL = Upload((("a.py", 10),), 1000)
 SHARED = ["run.directory=/shared/runs", "model.cache=/shared/models"]
 
@@ -95,16 +97,17 @@ def test_versions_that_agree_or_are_not_known(versions: Versions) -> None:
 def test_too_few_gpus_are_told_with_the_setting() -> None:
     config = load_config(None, [*SHARED, "rollout.actors=4"])
     finding = only(told(config))
-    assert finding.stops and "rollout.actors=4: with 3 GPUs" in finding.text
+    assert finding.stops and "rollout.actors=4: the nodes with cupel-role=engine have 1 GPUs" in finding.text
 
 
 def test_a_cluster_without_nodes_is_told() -> None:
     assert "ray start --head" in only(told(nodes=())).text
 
 
-def test_a_role_that_no_node_has_is_told_and_may_still_come() -> None:
+def test_a_role_that_no_node_has_is_told_unless_an_autoscaler_may_add_one() -> None:
     finding = only(told(nodes=ROLES[:2]))
-    assert not finding.stops and "--labels cupel-role=executor" in finding.text
+    assert finding.stops and "--labels cupel-role=executor" in finding.text
+    assert told(load_config(None, [*SHARED, "ray.growing=true"]), nodes=ROLES[:2]) == []
 
 
 def test_nodes_without_any_role_are_one_pool() -> None:
@@ -145,7 +148,7 @@ def test_of_a_run_that_is_gone_on_with_all_is_checked_that_can_be_without_its_co
     upload = Upload((("a.py", 10),), 10)
     cluster = Cluster(Versions("2.55.0", "3.11.7"), ROLES[:2])
     found = findings(None, None, ROOT, upload, cluster, OURS)
-    assert [finding.stops for finding in found] == [True, True, False]
+    assert [finding.stops for finding in found] == [True, True]
 
 
 def test_one_machine_needs_no_shared_model() -> None:

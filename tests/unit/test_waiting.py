@@ -8,7 +8,7 @@ import pytest
 from asynchronous import asynchronous
 
 from cluster import waiting
-from cluster.waiting import Stopped, Waiting, bounded
+from cluster.waiting import Stopped, Waiting, bounded, first
 from executor.errors import UserError
 
 
@@ -79,3 +79,20 @@ async def test_what_broke_elsewhere_ends_the_wait() -> None:
 
     with pytest.raises(RuntimeError, match="lost for good"):
         await Waiting(beat).one(after(30, 1), "groups", 60)
+
+
+@asynchronous
+async def test_a_long_wait_says_how_many_are_there_and_names_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SAY_S", 0.05)
+    said: list[str] = []
+    slow = {f"node {i}": after(0.3, i) for i in range(8)}
+    await Waiting(lambda _: None).all({"the quick one": after(0, 9), **slow}, 10, say=said.append)
+    assert said[0].startswith("1 of 9 are there after 0 s; waiting for node 0, node 1")
+    assert said[0].endswith("and 3 more") and 2 <= len(said) <= 8
+
+
+@asynchronous
+async def test_the_first_answer_is_enough_unless_there_is_none() -> None:
+    assert await first([after(30, 1), broken(), after(0.01, 2)]) == 2
+    with pytest.raises(ValueError, match="broken"):
+        await first([broken(), broken()])

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "problems.limit=6",
     "problems.held_out_limit=3",
@@ -24,6 +24,21 @@ TINY = [
     "learner.groups_per_step=2",
     "run.checkpoint_every=1",
     "engine.kv_cache_gib=0.25",
+]
+# With a tiny model and without vLLM: a run that goes on until it is stopped, a step in a second or two.
+ENDLESS = [
+    "run.steps=100000",
+    "problems.limit=6",
+    "problems.held_out=null",
+    "rollout.samples_per_problem=2",
+    "rollout.max_prompt_tokens=900",
+    "rollout.max_response_tokens=8",
+    "rollout.worked_examples=0",
+    "learner.groups_per_step=2",
+    "engine.backend=transformers",
+    "engine.threads=1",
+    "engine.kv_cache_gib=0.1",
+    "learner.threads=1",
 ]
 PATIENCE_S = 420
 
@@ -69,7 +84,14 @@ def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def named(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
     """Those of the run's processes that are called so."""
-    return [one for one in tree(process) if name in "".join(one.cmdline())]
+    return [one for one in tree(process) if name in _command(one)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return "".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie, too
+        return ""
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:

@@ -1,0 +1,88 @@
+"""A Ray cluster of several nodes on this machine: each is a raylet of its own, started as a person would, and can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+RAY = Path(sys.executable).parent / "ray"
+PATIENCE_S = 120
+COMMON = [
+    "--block",
+    "--disable-usage-stats",
+    "--object-store-memory=150000000",
+    "--min-worker-port=0",
+    "--max-worker-port=0",
+]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Nodes:
+    """The head, which runs no actor that asks for a CPU, and those that join it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        self.dashboard = f"http://127.0.0.1:{free_port()}"
+        port = self.address.rpartition(":")[2]
+        self._start(
+            "head",
+            "--head",
+            f"--port={port}",
+            f"--dashboard-port={self.dashboard.rpartition(':')[2]}",
+            f"--temp-dir={folder}",
+            f"--ray-client-server-port={free_port()}",
+            "--num-cpus=0",
+            "--labels=cupel-role=head",
+        )
+
+    def join(self, name: str, role: str, cpus: int) -> None:
+        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", f"--labels=cupel-role={role}")
+
+    def _start(self, name: str, *arguments: str) -> None:
+        log = (self._folder.parent / f"{name}.log").open("wb")
+        self._processes[name] = subprocess.Popen(
+            [str(RAY), "start", "--node-ip-address=127.0.0.1", *arguments, *COMMON],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+                "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            },
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while b"Ray runtime started" not in Path(log.name).read_bytes():
+            assert self._processes[name].poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.2)
+
+    def kill(self, name: str) -> None:
+        """The whole node at once, as when its power goes."""
+        parent = self._processes.pop(name)
+        with suppress(psutil.NoSuchProcess):
+            everyone = [psutil.Process(parent.pid), *psutil.Process(parent.pid).children(recursive=True)]
+            for one in everyone:
+                with suppress(psutil.NoSuchProcess):
+                    one.send_signal(signal.SIGKILL)
+            psutil.wait_procs(everyone, timeout=20)
+        parent.wait()
+
+    def close(self) -> None:
+        for name in [name for name in self._processes if name != "head"]:
+            self.kill(name)
+        self.kill("head")
