@@ -105,6 +105,10 @@ class RolloutWorker:
         self._landed: WeightsFiles | None = None  # weights that came from another machine
         self._lag = LoopLag()
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return self._settings.name
+
     async def check_prompts(self, held_out: list[Problem]) -> int:
         """The length of the longest prompt. Raises UserError if it is over the limit, which the engine would refuse much later, or if the model's
         chat template or `rollout.max_feedback_tokens` have no room for feedback where episodes have turns.

@@ -58,8 +58,8 @@ class Stub:
 class StubWorker(ExecutorWorker):
     """A worker that judges nothing."""
 
-    def __init__(self, settings: ExecutorSettings) -> None:
-        super().__init__(settings, lambda _: Stub())
+    def __init__(self, settings: ExecutorSettings, name: str) -> None:
+        super().__init__(settings, name, lambda _: Stub())
 
 
 def requests(number: int, text: str = "1\n") -> list[JudgeRequest]:
@@ -128,7 +128,7 @@ def main() -> None:
     )
     one, two = ExecutorSettings(slots=1), ExecutorSettings(slots=2)
     real = {slots: start_worker(settings) for slots, settings in ((1, one), (2, two))}
-    stubs = [start_worker(one, StubWorker) for _ in range(2)]
+    stubs = [start_worker(one, worker=StubWorker) for _ in range(2)]
     ray.get([worker.ping.remote() for worker in [*real.values(), *stubs]])
     asked = requests(arguments.programs)
     few, large = asked[: max(1, arguments.programs // 4)], requests(arguments.programs // 4, "1" * (1 << 20))

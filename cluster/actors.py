@@ -202,6 +202,7 @@ class House:
                 seed=(config.run.seed + 7919 * policy_version + 104729 * self._started_rollouts) % 2**31,
                 policy_version=policy_version,
                 backend=config.engine.backend,
+                metrics_name=f"{self.run_folder.name}/rollout-{index}",
             ),
             executor=self.config.executor.judging(),
             algorithm=config.algorithm.name,

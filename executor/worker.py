@@ -73,10 +73,14 @@ class ExecutorWorker:
     """Judges requests; an actor by `start_worker`, or a plain object."""
 
     def __init__(
-        self, settings: ExecutorSettings, open_judge: Callable[[ExecutorSettings], Judging] | None = None
+        self,
+        settings: ExecutorSettings,
+        name: str = "executor",
+        open_judge: Callable[[ExecutorSettings], Judging] | None = None,
     ) -> None:
         """Open the sandboxes. Raises UserError where the level of isolation asked for cannot be had."""
         self._settings = settings
+        self._name = name
         self._process = uuid.uuid4().hex
         self._judge: Judging = (open_judge or Judge)(settings)
         self._threads = ThreadPoolExecutor(settings.slots, thread_name_prefix="cupel-slot")
@@ -89,6 +93,10 @@ class ExecutorWorker:
         self._busy_seconds = 0.0
         # Half of what a client may have here: the other half keeps the slots busy meanwhile.
         self._enough = max(1, IN_FLIGHT_PER_SLOT * settings.slots // 2)
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return self._name
 
     def exchange(self, data: bytes, references: dict[str, Any] | None = None) -> bytes:
         """Take the requests of a Call; an Answer with what is done, as soon as that is something or the call's time is up.
@@ -205,11 +213,11 @@ class ExecutorWorker:
 
 
 def start_worker(
-    settings: ExecutorSettings, worker: type[ExecutorWorker] = ExecutorWorker, **options: Any
+    settings: ExecutorSettings, name: str = "executor", worker: type[ExecutorWorker] = ExecutorWorker, **options: Any
 ) -> ActorHandle[Any]:
-    """Start one worker as a Ray actor that the caller's process owns and Ray restarts without end; `options` are an actor's."""
+    """Start one worker, called `name`, as a Ray actor that the caller's process owns and Ray restarts without end; `options` are an actor's."""
     import ray
 
     defaults = {"max_restarts": -1, "max_task_retries": 0, "max_concurrency": MAX_CALLS, "num_cpus": 0}
     actor: Any = ray.remote(worker)
-    return actor.options(**{**defaults, **options}).remote(settings)
+    return actor.options(**{**defaults, **options}).remote(settings, name)

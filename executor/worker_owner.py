@@ -40,14 +40,14 @@ class WorkerOwner:
         name: str | None = None,
         namespace: str | None = None,
         ping_s: float = PING_S,
-        start: Callable[[ExecutorSettings], Any] = start_worker,
+        start: Callable[[ExecutorSettings, str], Any] = start_worker,
         membership_options: Mapping[str, Any] | None = None,
     ) -> None:
         """Start the membership actor, as `name` if there is one and with these options of Ray's, and so many workers."""
         self._settings = settings
         self._start = start
         self._lock = threading.Lock()
-        self._handles = {f"executor-{i}": start(settings) for i in range(number)}
+        self._handles = {name: start(settings, name) for name in map("executor-{}".format, range(number))}
         self._roster = Roster("", 0, tuple(Member(name, handle=handle) for name, handle in self._handles.items()))
         self._started = number
         self.membership = start_membership(name, namespace, ping_s, **(membership_options or {}))
@@ -106,7 +106,7 @@ class WorkerOwner:
                 with self._lock:
                     if self._closed.is_set():
                         return
-                    self._handles[member.name] = self._start(self._settings)
+                    self._handles[member.name] = self._start(self._settings, member.name)
         for member in roster.members:
             if member.handle is None and member.name in self._handles:
                 self._ask(self.membership.joined.remote(member.name, self._handles[member.name]), _ANSWER_S)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 
 from hypothesis import settings
-from tiny_models import codegen_folder, model_folder, other_model_folder, t5_folder, tokenizer
+from tiny_models import codegen_folder, model_folder, other_model_folder, t5_folder, tokenizer, vllm_model_folder
 
-__all__ = ["codegen_folder", "model_folder", "other_model_folder", "t5_folder", "tokenizer"]
+__all__ = ["codegen_folder", "model_folder", "other_model_folder", "t5_folder", "tokenizer", "vllm_model_folder"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -51,8 +51,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-@pytest.fixture(scope="session")
-def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _llama(tokenizer: PreTrainedTokenizerFast, folder: Path, **sizes: int) -> Path:
     """A random Llama with a tied head, saved in bfloat16 with its tokenizer as a Hugging Face folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -67,19 +66,30 @@ def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Te
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=512,
             tie_word_embeddings=True,
             # Far from uniform: what a token sees must show in what it predicts.
             initializer_range=0.3,
             bos_token_id=0,
             eos_token_id=1,
             pad_token_id=1,
+            **sizes,  # type: ignore[arg-type]
         )
     )
-    folder = tmp_path_factory.mktemp("model") / "tiny"
     model.to(dtype=torch.bfloat16).save_pretrained(folder)  # type: ignore[call-arg]
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest."""
+    return _llama(tokenizer, tmp_path_factory.mktemp("model") / "tiny", max_position_embeddings=512)
+
+
+@pytest.fixture(scope="session")
+def vllm_model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest that vLLM runs on a CPU, and that reads the starter problems in so small a vocabulary."""
+    return _llama(tokenizer, tmp_path_factory.mktemp("model") / "tiny", head_dim=32, max_position_embeddings=1024)
 
 
 @pytest.fixture(scope="session")

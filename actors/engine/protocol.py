@@ -47,6 +47,8 @@ class EngineSettings:
     seed: int
     policy_version: int = 0
     backend: Backend = "auto"
+    metrics_name: str | None = None
+    """What vLLM's own metrics are exported under, by way of Ray; None: they are not."""
 
 
 class EngineError(Exception):

@@ -48,6 +48,7 @@ from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.metrics.loggers import StatLoggerFactory
 
 from actors.engine.protocol import Completion, EngineError, EngineSettings, SamplingSettings
 from actors.engine.versions import policy_versions
@@ -132,6 +133,14 @@ def _live_as_long_as_the_actor() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def _stat_loggers(settings: EngineSettings) -> list[StatLoggerFactory]:
+    if settings.metrics_name is None:
+        return []
+    from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger  # imports Ray Serve, which takes a second
+
+    return [RayPrometheusStatLogger]
+
+
 class VllmEngine:
     """An AsyncLLM with policy versions; see actors/engine/protocol.py for what each method promises."""
 
@@ -145,6 +154,7 @@ class VllmEngine:
         self._llm = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=settings.model_path,
+                served_model_name=settings.metrics_name,  # the tag `model_name` of its metrics
                 dtype=settings.dtype,  # type: ignore[arg-type]
                 max_model_len=settings.max_model_tokens,
                 max_num_seqs=settings.max_sequences,
@@ -158,7 +168,8 @@ class VllmEngine:
                 worker_extension_cls="actors.engine.vllm.WorkerExtension",
                 weight_transfer_config=WeightTransferConfig(backend=BACKEND),  # type: ignore[arg-type]
                 **self._memory(settings),
-            )
+            ),
+            stat_loggers=_stat_loggers(settings),
         )
         self._version = settings.policy_version
         self._numbers = itertools.count()

@@ -1,6 +1,6 @@
-"""The dashboard for Grafana, made from the table of exported metrics: `python -m cluster.dashboards.grafana` prints its JSON. Pure.
+"""The dashboard for Grafana, made from the table of exported metrics and vLLM's own: `python -m cluster.dashboards.grafana` prints its JSON. Pure.
 
-Invariants: every exported metric is in one panel, in the row that the table gives it; every query is bound to the data source and the runs that are
+Invariants: every exported metric is in one panel, in the row that the table gives it, and what vLLM tells below the rollout; every query is bound to the data source and the runs that are
 chosen at the top; the same table gives the same JSON, byte for byte.
 """
 
@@ -10,7 +10,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.exported_metrics import EXPORTED, ROW_TITLES, RUN_TAG, Exported, Unit
+from cluster.dashboards.engine_panels import ENGINE_PANELS, Panel
+from cluster.dashboards.engine_panels import TITLE as ENGINE_TITLE
+from cluster.exported_metrics import EXPORTED, ROW_TITLES, RUN_TAG, Exported, Row, Unit
 
 UID = "cupel"
 TITLE = "Cupel"
@@ -88,38 +90,72 @@ def _variables() -> list[dict[str, Any]]:
     ]
 
 
+def _rows() -> Iterator[tuple[str, list[Panel]]]:
+    for row, title in ROW_TITLES.items():
+        yield title, _exported(row)
+        if row == "rollout":
+            yield ENGINE_TITLE, list(ENGINE_PANELS)
+
+
+def _exported(row: Row) -> list[Panel]:
+    """The panels of a row of the table."""
+    panels: dict[str, list[Exported]] = {}
+    for metric in EXPORTED:
+        if metric.row == row:
+            panels.setdefault(metric.panel, []).append(metric)
+    return [
+        Panel(
+            title + {"counter": ", a second", "total": ", in an hour"}.get(metrics[0].kind, ""),
+            " ".join(metric.description for metric in metrics),
+            metrics[0].unit,
+            tuple((query(metric), _legend(metric)) for metric in metrics),
+        )
+        for title, metrics in panels.items()
+    ]
+
+
+def _legend(metric: Exported) -> str:
+    own = " ".join(f"{{{{{tag}}}}}" for tag in metric.tags[1:])
+    kind = "as set" if metric.kind == "setting" else ""
+    return " ".join(filter(None, (own, kind, f"{{{{{RUN_TAG}}}}}")))
+
+
 def _panels() -> Iterator[dict[str, Any]]:
     """Rows and the panels below them, placed from top to bottom."""
     number, top = 1, 0
-    for row, name in ROW_TITLES.items():
-        panels: dict[str, list[Exported]] = {}
-        for metric in EXPORTED:
-            if metric.row == row:
-                panels.setdefault(metric.panel, []).append(metric)
+    for name, panels in _rows():
         place = {"x": 0, "y": top, "w": _WIDTH * _IN_A_ROW, "h": 1}
         yield {"id": number, "type": "row", "title": name, "collapsed": False, "gridPos": place, "panels": []}
         number, top = number + 1, top + 1
-        for index, (title, metrics) in enumerate(panels.items()):
+        for index, panel in enumerate(panels):
             line, column = divmod(index, _IN_A_ROW)
             place = {"x": column * _WIDTH, "y": top + line * _HEIGHT, "w": _WIDTH, "h": _HEIGHT}
-            yield _panel(number, title, metrics, place)
+            yield _drawn(number, panel, place)
             number += 1
         top += -(-len(panels) // _IN_A_ROW) * _HEIGHT
 
 
-def _panel(number: int, title: str, metrics: list[Exported], place: dict[str, int]) -> dict[str, Any]:
-    ending = {"counter": ", a second", "total": ", in an hour"}.get(metrics[0].kind, "")
+def _drawn(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
     return {
         "id": number,
         "type": "timeseries",
-        "title": title + ending,
-        "description": " ".join(metric.description for metric in metrics),
+        "title": panel.title,
+        "description": panel.description,
         "datasource": _DATA_SOURCE,
         "gridPos": place,
-        "targets": [_target(metric, chr(ord("A") + index)) for index, metric in enumerate(metrics)],
+        "targets": [
+            {
+                "refId": chr(ord("A") + index),
+                "datasource": _DATA_SOURCE,
+                "expr": asked,
+                "legendFormat": legend,
+                "range": True,
+            }
+            for index, (asked, legend) in enumerate(panel.queries)
+        ],
         "fieldConfig": {
             "defaults": {
-                "unit": _UNITS[metrics[0].unit],
+                "unit": _UNITS[panel.unit],
                 "color": {"mode": "palette-classic"},
                 # A report of Ray's that comes late is no gap in the run.
                 "custom": {"lineWidth": 1, "fillOpacity": 0, "spanNulls": 4 * SCRAPE_INTERVAL_S * 1000},
@@ -130,18 +166,6 @@ def _panel(number: int, title: str, metrics: list[Exported], place: dict[str, in
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
             "tooltip": {"mode": "multi", "sort": "none"},
         },
-    }
-
-
-def _target(metric: Exported, reference: str) -> dict[str, Any]:
-    own = " ".join(f"{{{{{tag}}}}}" for tag in metric.tags[1:])
-    kind = "as set" if metric.kind == "setting" else ""
-    return {
-        "refId": reference,
-        "datasource": _DATA_SOURCE,
-        "expr": query(metric),
-        "legendFormat": " ".join(filter(None, (own, kind, f"{{{{{RUN_TAG}}}}}"))),
-        "range": True,
     }
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import ray
-from nodes import Nodes
 from ray._private import state
+from ray_nodes import Nodes
 from whole_runs import ENDLESS, ROOT, rows, start, steps, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -24,7 +24,7 @@ SETTINGS = [*ENDLESS, "run.checkpoint_every=50", "executor.workers=2"]
 
 @pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    nodes = Nodes(tmp_path_factory.mktemp("r", numbered=True) / "s")
+    nodes = Nodes(tmp_path_factory.mktemp("r"))
     try:
         nodes.join("learner", "learner", 1)
         nodes.join("engine", "engine", 1)

@@ -494,8 +494,8 @@ def test_what_a_broken_worker_cannot_judge_is_judged_elsewhere(ray: Any) -> None
     class BrokenWorker(ExecutorWorker):
         """Its sandboxes break each time."""
 
-        def __init__(self, settings: ExecutorSettings) -> None:
-            super().__init__(settings)
+        def __init__(self, settings: ExecutorSettings, name: str) -> None:
+            super().__init__(settings, name)
             self._judge = self  # type: ignore[assignment]
 
         level, busy_slots, infrastructure_failures = "none", 0, 0
@@ -507,7 +507,7 @@ def test_what_a_broken_worker_cannot_judge_is_judged_elsewhere(ray: Any) -> None
             """Nothing to end."""
 
     settings = ExecutorSettings(slots=1)
-    workers = {"broken": start_worker(settings, BrokenWorker), **start(1, settings)}
+    workers = {"broken": start_worker(settings, worker=BrokenWorker), **start(1, settings)}
     ray.get([worker.ping.remote() for worker in workers.values()])
 
     async def run() -> None:

@@ -51,7 +51,7 @@ class Bench:
 
     def __init__(self, slots: int) -> None:
         self.gate = Gate()
-        self.worker = ExecutorWorker(ExecutorSettings(slots=slots), lambda _: self.gate)
+        self.worker = ExecutorWorker(ExecutorSettings(slots=slots), open_judge=lambda _: self.gate)
         self.threads = ThreadPoolExecutor(8)
 
     def call(

@@ -28,17 +28,19 @@ def test_every_metric_is_asked_for_once_in_its_row() -> None:
             row = panel["title"]
             continue
         for target in panel["targets"]:
-            (name,) = re.findall(r"ray_cupel_\w+", target["expr"])
-            found[row, name] += 1
+            for name in re.findall(r"ray_cupel_\w+", target["expr"]):
+                found[row, name] += 1
     assert found == Counter((ROW_TITLES[metric.row], metric.in_prometheus) for metric in EXPORTED)
 
 
 def test_every_query_is_of_the_chosen_runs_and_data_source() -> None:
     for panel in PANELS:
         for target in panel["targets"]:
-            assert target["expr"].count('run=~"$run"') == 1
+            selected = {"run"} if "ray_cupel" in target["expr"] else {"model_name"}
+            assert target["expr"].count("$run") == len(re.findall(r"ray_\w+{", target["expr"]))
+            assert set(re.findall(r"(\w+)=~", target["expr"])) == selected
             assert panel["datasource"] == target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-            assert "{{run}}" in target["legendFormat"]
+            assert f"{{{{{selected.pop()}}}}}" in target["legendFormat"]
     assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "run"]
 
 

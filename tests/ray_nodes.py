@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -33,9 +34,12 @@ def free_port() -> int:
 class Nodes:
     """The head, which runs no actor that asks for a CPU, and those that join it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._numbers = itertools.count()
         self._folder = folder
+        self._environment = environment
+        self.head_folder = folder / "0"
         self.address = f"127.0.0.1:{free_port()}"
         self.dashboard = f"http://127.0.0.1:{free_port()}"
         port = self.address.rpartition(":")[2]
@@ -44,7 +48,6 @@ class Nodes:
             "--head",
             f"--port={port}",
             f"--dashboard-port={self.dashboard.rpartition(':')[2]}",
-            f"--temp-dir={folder}",
             f"--ray-client-server-port={free_port()}",
             "--num-cpus=0",
             "--labels=cupel-role=head",
@@ -54,16 +57,28 @@ class Nodes:
         self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", f"--labels=cupel-role={role}")
 
     def _start(self, name: str, *arguments: str) -> None:
-        log = (self._folder.parent / f"{name}.log").open("wb")
+        log = (self._folder / f"{name}.log").open("wb")
         self._processes[name] = subprocess.Popen(
-            [str(RAY), "start", "--node-ip-address=127.0.0.1", *arguments, *COMMON],
+            [
+                str(RAY),
+                "start",
+                "--node-ip-address=127.0.0.1",
+                # Ray's default is the same for all nodes of a machine, and of two agents one would end.
+                f"--dashboard-agent-listen-port={free_port()}",
+                # In one folder they would unpack a job's files over one another while these are read.
+                f"--temp-dir={self._folder / str(next(self._numbers))}",
+                *arguments,
+                *COMMON,
+            ],
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={
                 **os.environ,
+                # A job's `python` is looked up where its node's commands are.
+                "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}",
                 "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
-                "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+                **self._environment,
             },
         )
         deadline = time.monotonic() + PATIENCE_S
