@@ -67,8 +67,8 @@ class Exported:
 
 
 def _by(tag: str, **keys: str) -> tuple[Series, ...]:
-    """A time series for each value of `tag`: VALUE=KEY."""
-    return tuple(Series(key, {tag: value}) for value, key in keys.items())
+    """A time series for each value of `tag`: VALUE=KEY, or VALUE_=KEY where Python reads VALUE otherwise."""
+    return tuple(Series(key, {tag: value.removesuffix("_")}) for value, key in keys.items())
 
 
 def _one(key: str) -> tuple[Series, ...]:
@@ -134,6 +134,23 @@ EXPORTED: tuple[Exported, ...] = (
     ),
     # What is learned.
     Exported("cupel_reward", "gauge", "learning", "Reward", "number", "Sum of the turns' rewards.", _one("reward")),
+    Exported(
+        "cupel_reward_by_outcome",
+        "gauge",
+        "learning",
+        "Reward by outcome",
+        "number",
+        "Mean sum of the turns' rewards of the episodes whose last program ended so; `error` holds `memory` and `output_limit` too.",
+        _by(
+            "outcome",
+            pass_="reward_pass",
+            no_code="reward_no_code",
+            syntax_error="reward_syntax_error",
+            error="reward_error",
+            timeout="reward_timeout",
+            failure="reward_failure",
+        ),
+    ),
     Exported(
         "cupel_pass_share",
         "gauge",
@@ -489,6 +506,15 @@ EXPORTED: tuple[Exported, ...] = (
         "count",
         "Rollout actors lost and replaced.",
         _one("rollouts_replaced"),
+    ),
+    Exported(
+        "cupel_restarts",
+        "gauge",
+        "failures",
+        "Restarts of the run",
+        "count",
+        "How often the run was begun again from a checkpoint since `cupel train` started.",
+        _one("restarts"),
     ),
     Exported(
         "cupel_linter_failures",

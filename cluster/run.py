@@ -35,7 +35,7 @@ from cluster.rates import Rates, gauges
 from cluster.report.page import write_report
 from cluster.rollouts import RolloutActors
 from cluster.run_folder import RunFolder
-from cluster.supervision import tell_run_folder
+from cluster.supervision import restarted, tell_run_folder
 from cluster.trackers.base import check as check_trackers
 from cluster.waiting import GaveUp, Stopped, Waiting, as_future, bounded, explain, first
 from executor.errors import RunLost, UserError
@@ -247,6 +247,7 @@ class Controller:
             metrics |= rates | self._held_out.news()
             metrics |= {
                 "rollouts_replaced": float(self._rollouts.replaced),
+                "restarts": float(restarted()),
                 "step": step,
                 "policy_version": self._version,
                 "wait_seconds": waited,

@@ -22,6 +22,7 @@ from executor.errors import LOST
 FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 600.0
 TELL = "CUPEL_TELL_RUN_FOLDER"  # the file descriptor that the child tells its run folder to
+RESTARTED = "CUPEL_RESTARTED"  # how often the run was started again before the child
 
 
 class Restarts:
@@ -47,6 +48,11 @@ def supervised() -> bool:
     return TELL in os.environ
 
 
+def restarted() -> int:
+    """How often the run was started again before this process, by the supervisor of both."""
+    return int(os.environ.get(RESTARTED, "0"))
+
+
 def tell_run_folder(path: Path) -> None:
     """The child tells its supervisor what can be gone on with."""
     descriptor = os.environ.pop(TELL, None)
@@ -65,8 +71,9 @@ def supervise(
     say = say or _say
     restarts = Restarts(limit)
     child = _Child()
+    begun = 0
     while True:
-        code, folder = child.run([*command, *arguments])
+        code, folder = child.run([*command, *arguments], begun)
         if child.stopped or folder is None or not may_go_on(code):
             return code if code >= 0 else 128 - code
         reached = latest_checkpoint(folder)
@@ -84,7 +91,7 @@ def supervise(
         )
         if child.asked.wait(pause):
             return 130
-        arguments = ["--resume", str(folder)]
+        arguments, begun = ["--resume", str(folder)], begun + 1
 
 
 def may_go_on(code: int) -> bool:
@@ -111,12 +118,15 @@ class _Child:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
-    def run(self, command: Sequence[str]) -> tuple[int, Path | None]:
-        """Run it to its end: exit code, and its run folder if it came to one."""
+    def run(self, command: Sequence[str], begun: int) -> tuple[int, Path | None]:
+        """Run it to its end, `begun` times before: exit code, and its run folder if it came to one."""
         reading, writing = os.pipe()
         try:
             self._process = subprocess.Popen(
-                command, env={**os.environ, TELL: str(writing)}, pass_fds=[writing], preexec_fn=_end_with_the_parent
+                command,
+                env={**os.environ, TELL: str(writing), RESTARTED: str(begun)},
+                pass_fds=[writing],
+                preexec_fn=_end_with_the_parent,
             )
         finally:
             os.close(writing)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
 from buffer.trajectory import Group
+
+# What the metrics call an outcome; what is not here is called as it is.
+_CALLED = {"memory": "error", "output_limit": "error"}
 
 
 def batch_metrics(groups: Sequence[Group], policy_version: int) -> dict[str, float]:
@@ -14,12 +18,15 @@ def batch_metrics(groups: Sequence[Group], policy_version: int) -> dict[str, flo
     if not sampled:
         return {}
     last = [t.turns[-1] for t in sampled]
-    outcomes = [turn.verdict.outcome for turn in last if turn.verdict is not None]
+    rewards: defaultdict[str, list[float]] = defaultdict(list)
+    for t, turn in zip(sampled, last, strict=True):
+        if turn.verdict is not None:
+            rewards[_CALLED.get(turn.verdict.outcome, turn.verdict.outcome)].append(t.reward)
     lags = [policy_version - v for t in sampled for v, m in zip(t.policy_versions, t.loss_mask, strict=True) if m]
     log_probs = [p for t in sampled for p, m in zip(t.log_probs, t.loss_mask, strict=True) if m]
 
-    def share(*names: str) -> float:
-        return sum(outcome in names for outcome in outcomes) / len(sampled)
+    def share(outcome: str) -> float:
+        return len(rewards[outcome]) / len(sampled)
 
     mixed = [len({t.passed for t in group.sampled}) > 1 for group in groups]
     return {
@@ -35,7 +42,7 @@ def batch_metrics(groups: Sequence[Group], policy_version: int) -> dict[str, flo
         "truncated_share": fmean(turn.finish_reason == "length" for turn in last),
         "no_code_share": share("no_code"),
         "syntax_error_share": share("syntax_error"),
-        "error_share": share("error", "memory", "output_limit"),
+        "error_share": share("error"),
         "timeout_share": share("timeout"),
         "failure_share": share("failure"),
         "staleness_mean": fmean(lags) if lags else 0.0,
@@ -43,4 +50,4 @@ def batch_metrics(groups: Sequence[Group], policy_version: int) -> dict[str, flo
         # On tokens sampled from the policy, minus the mean log-probability is an unbiased estimate of its entropy.
         "entropy": -fmean(log_probs) if log_probs else 0.0,
         "trajectories": float(len(sampled)),
-    }
+    } | {f"reward_{outcome}": fmean(found) for outcome, found in rewards.items() if found}

@@ -30,6 +30,9 @@ HEALTHY: dict[str, float] = {
     "staleness_max": 1.0,
     "groups_mixed_share": 0.5,
     "held_out_pass_rate": 0.1,
+    "reward_pass": 1.0,
+    "executor_queue_age_seconds": 0.0,
+    "restarts": 0.0,
 }
 # What makes each alert of a run speak, over a healthy line: a step later, or the step's age.
 SICK: dict[str, dict[str, float]] = {

@@ -36,6 +36,12 @@ ALIKE = group(
 )
 
 
+def test_rewards_are_told_by_outcome() -> None:
+    found = batch_metrics([MIXED, ALIKE], 6)
+    rewards = {name: value for name, value in found.items() if name.startswith("reward_")}
+    assert rewards == {"reward_pass": 1.0, "reward_failure": -0.3, "reward_timeout": -0.6, "reward_no_code": -1.0}
+
+
 def test_means_are_over_sampled_trajectories() -> None:
     found = batch_metrics([MIXED, ALIKE], 6)
     assert found["trajectories"] == 4

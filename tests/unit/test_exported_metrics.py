@@ -15,10 +15,12 @@ from asynchronous import asynchronous
 from metrics_lines import LINES
 from test_batch_metrics import ALIKE, MIXED
 from test_rates import Actor, client, worker
+from trajectories import group, sampled
 
 from cluster.config import Config
 from cluster.exported_metrics import BY_NAME, EXPORTED, LEFT_OUT, line_keys
 from cluster.rates import Rates
+from executor.verdict import Outcome
 from learner.batch_metrics import batch_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +82,8 @@ async def rates_keys() -> set[str]:
 
 @asynchronous
 async def test_the_table_has_every_key_that_the_code_gives_a_line_and_no_other() -> None:
-    counted = await rates_keys() | set(batch_metrics([MIXED, ALIKE], 6))
+    outcomes = group(*(sampled([1], [2], outcome=outcome.value) for outcome in Outcome if outcome != "infrastructure"))
+    counted = await rates_keys() | set(batch_metrics([MIXED, ALIKE, outcomes], 6))
     patterns = {pattern for path in WRITERS for pattern in keys_in((ROOT / path).read_text(encoding="utf-8"))}
     known = line_keys()
     assert counted - set(known) == set(), "name them in EXPORTED, or in LEFT_OUT with why"

@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import os, signal, sys, time
 from pathlib import Path
-from cluster.supervision import tell_run_folder
+from cluster.supervision import restarted, tell_run_folder
 folder = Path({folder!r})
 with open(folder / "calls", "a") as calls:
-    print(*sys.argv[1:], file=calls)
+    print(*sys.argv[1:], restarted(), file=calls)
 plan = (folder / "plan").read_text().splitlines()
 (folder / "plan").write_text("\\n".join(plan[1:]))
 act, _, rest = plan[0].partition(" ")
@@ -79,7 +79,7 @@ def calls(folder: Path) -> list[str]:
 @pytest.mark.parametrize("code", [0, 2, 130, 1])
 def test_an_end_is_an_end(tmp_path: Path, code: int) -> None:
     assert end(start(tmp_path, f"exit {code}")) == (code, "")
-    assert calls(tmp_path) == ["a.yaml b=c"]
+    assert calls(tmp_path) == ["a.yaml b=c 0"]
 
 
 def test_who_came_to_no_run_folder_is_not_started_again(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_who_came_to_no_run_folder_is_not_started_again(tmp_path: Path) -> None:
 def test_what_was_lost_goes_on_from_its_checkpoint(tmp_path: Path, how: str, said: str) -> None:
     code, told = end(start(tmp_path, f"exit {how}", f"checkpoint step_5 {how}", "exit 0"))
     assert code == 0
-    assert calls(tmp_path) == ["a.yaml b=c", f"--resume {tmp_path}", f"--resume {tmp_path}"]
+    assert calls(tmp_path) == ["a.yaml b=c 0", f"--resume {tmp_path} 1", f"--resume {tmp_path} 2"]
     first, second = told.splitlines()
     assert said in first and "goes on from its start" in first
     assert "goes on from step_5" in second and "start 1 of 2" in second
