@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,8 +155,8 @@ class House:
         self._plan(rollouts, executors)
 
     def _plan(self, rollouts: int, executors: int) -> Placement:
-        demand = Demand(rollouts, executors, self.config.executor.slots)
-        return plan(living(ray.nodes()), demand, self.config.ray.growing)
+        wanted = replace(Demand.of(self.config), rollout_actors=rollouts, executor_workers=executors)
+        return plan(living(ray.nodes()), wanted, self.config.ray.growing)
 
     @property
     def executors(self) -> dict[str, Any]:
@@ -202,6 +202,7 @@ class House:
                 seed=(config.run.seed + 7919 * policy_version + 104729 * self._started_rollouts) % 2**31,
                 policy_version=policy_version,
                 backend=config.engine.backend,
+                tensor_parallel=config.engine.tensor_parallel,
                 metrics_name=f"{self.run_folder.name}/rollout-{index}",
             ),
             executor=self.config.executor.judging(),

@@ -188,11 +188,25 @@ class EngineSection(Section):
     )
     max_sequences: int = Field(default=64, ge=1, le=4096, description="Sequences generated at the same time.")
     kv_cache_gib: float = Field(default=1.0, gt=0, le=1024, description="Memory for keys and values on a CPU, in GiB.")
+    tensor_parallel: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="GPUs of one node that vLLM splits a model over; each rollout actor has so many.",
+    )
     gpu_memory_share: float = Field(default=0.6, gt=0, le=1, description="Share of a GPU's memory the engine may take.")
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the engine; null for half of the cores."
     )
     start_timeout_s: float = Field(default=600, gt=0, description="Seconds the engine may take to start.")
+
+    @model_validator(mode="after")
+    def _splits_with_vllm(self) -> EngineSection:
+        if self.tensor_parallel > 1 and self.backend == "transformers":
+            raise ValueError(
+                f"engine.tensor_parallel={self.tensor_parallel}: engine.backend=transformers does not split a model; vllm does"
+            )
+        return self
 
 
 class LearnerSection(Section):

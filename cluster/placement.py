@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.config import Config
 from cluster.nodes import ROLE_LABEL, Node
 from executor.errors import UserError
 
@@ -66,6 +67,19 @@ class Demand:
     executor_workers: int = 1
     slots: int = 1
     """Of an executor worker."""
+    tensor_parallel: int = 1
+    """GPUs of one engine, all of one node."""
+
+    @classmethod
+    def of(cls, config: Config) -> Demand:
+        """What the configuration asks for."""
+        return cls(config.rollout.actors, config.executor.workers, config.executor.slots, config.engine.tensor_parallel)
+
+    @property
+    def engines(self) -> str:
+        """As a person set it."""
+        split = f" engine.tensor_parallel={self.tensor_parallel}" if self.tensor_parallel > 1 else ""
+        return f"rollout.actors={self.rollout_actors}{split}"
 
 
 def plan(nodes: Sequence[Node], demand: Demand, growing: bool = False) -> Placement:
@@ -79,7 +93,7 @@ def plan(nodes: Sequence[Node], demand: Demand, growing: bool = False) -> Placem
     if roles:
         return Placement(
             learner=Place(gpus=float(_sum(nodes, "GPU", "learner") > 0), role="learner"),
-            rollout=Place(gpus=float(_sum(nodes, "GPU", "engine") > 0), role="engine"),
+            rollout=Place(gpus=float(demand.tensor_parallel * (_sum(nodes, "GPU", "engine") > 0)), role="engine"),
             executor=Place(cpus=float(demand.slots), role="executor", spread=True),
             control=Place(role="head" if "head" in roles else None),
         )
@@ -87,12 +101,23 @@ def plan(nodes: Sequence[Node], demand: Demand, growing: bool = False) -> Placem
     each = 0.0 if gpus == 0 else 0.5 if gpus == 1 else 1.0
     alone = len(nodes) < 2
     executor = Place() if alone else Place(cpus=float(demand.slots), spread=True)
-    return Placement(learner=Place(gpus=each), rollout=Place(gpus=each), executor=executor)
+    return Placement(learner=Place(gpus=each), rollout=Place(gpus=each * demand.tensor_parallel), executor=executor)
 
 
 def _sum(nodes: Sequence[Node], resource: str, role: str | None = None) -> int:
     """Of the nodes of that role, or of all."""
     return int(sum(node.resources.get(resource, 0) for node in nodes if role is None or node.role == role))
+
+
+def _fitting(gpus: Sequence[int], demand: Demand) -> int:
+    """Engines on nodes with so many GPUs."""
+    return sum(number // demand.tensor_parallel for number in gpus)
+
+
+def _fitting_beside_the_learner(gpus: Sequence[int], demand: Demand) -> int:
+    """As many as fit wherever the learner's GPU is, for Ray chooses that."""
+    with_learner = [[n - (i == j) for j, n in enumerate(gpus)] for i, has in enumerate(gpus) if has]
+    return min((_fitting(left, demand) for left in with_learner), default=0)
 
 
 def _refuse(nodes: Sequence[Node], roles: set[str], demand: Demand) -> None:
@@ -102,17 +127,22 @@ def _refuse(nodes: Sequence[Node], roles: set[str], demand: Demand) -> None:
                 f"no node has the label {ROLE_LABEL}={role}: ray start --address=HEAD:6379 --labels {ROLE_LABEL}={role}, "
                 "or ray.growing=true if an autoscaler adds one"
             )
-    actors = f"rollout.actors={demand.rollout_actors}"
+    each = "one" if demand.tensor_parallel == 1 else f"{demand.tensor_parallel} of one node"
     if roles:
-        gpus = _sum(nodes, "GPU", "engine")
-        if 0 < gpus < demand.rollout_actors:
-            raise UserError(f"{actors}: the nodes with {ROLE_LABEL}=engine have {gpus} GPUs, one for each")
+        gpus = [_sum([node], "GPU") for node in nodes if node.role == "engine"]
+        if sum(gpus) > 0 and _fitting(gpus, demand) < demand.rollout_actors:
+            raise UserError(
+                f"{demand.engines}: the nodes with {ROLE_LABEL}=engine have {sum(gpus)} GPUs, {each} for each"
+            )
     else:
-        gpus = _sum(nodes, "GPU")
-        if gpus == 1 and demand.rollout_actors > 1:
-            raise UserError(f"{actors}: one GPU holds one engine beside the learner")
-        if 1 < gpus < demand.rollout_actors + 1:
-            raise UserError(f"{actors}: with {gpus} GPUs, one of them the learner's, at most {gpus - 1} fit")
+        gpus = [_sum([node], "GPU") for node in nodes]
+        if sum(gpus) == 1 and (demand.rollout_actors > 1 or demand.tensor_parallel > 1):
+            raise UserError(f"{demand.engines}: one GPU holds one engine beside the learner")
+        fitting = _fitting_beside_the_learner(gpus, demand)
+        if sum(gpus) > 1 and fitting < demand.rollout_actors:
+            raise UserError(
+                f"{demand.engines}: with {sum(gpus)} GPUs, one of them the learner's, at most {fitting} fit, {each} for each"
+            )
     cpus, wanted = _sum(nodes, "CPU", "executor" if roles else None), demand.executor_workers * demand.slots
     if (roles or len(nodes) > 1) and wanted > cpus:
         where = f"the nodes with {ROLE_LABEL}=executor have" if roles else "the cluster has"

@@ -134,7 +134,7 @@ def _alive(nodes: tuple[Node, ...]) -> Iterable[Finding]:
 
 def _room(config: Config, nodes: tuple[Node, ...]) -> Iterable[Finding]:
     try:
-        plan(nodes, Demand(config.rollout.actors, config.executor.workers, config.executor.slots), config.ray.growing)
+        plan(nodes, Demand.of(config), config.ray.growing)
     except UserError as error:
         yield Finding(str(error))
 

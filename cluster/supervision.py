@@ -1,6 +1,7 @@
 """A run that goes on by itself: the controller is a child process, started again from the newest checkpoint when it dies or has lost what nobody replaces.
 
-Invariants: a person's mistake, a stop and the end of a run are never followed by another start; a child that made no run folder is not started again;
+Invariants: a person's mistake, a stop and the end of a run are never followed by another start, nor is a child that made no run folder; one that cannot be started again
+(too little memory while the dead one's is still being freed) is tried once more like one that died;
 starts that bring the run no new checkpoint are counted, farther apart each time, and end it at `run.max_restarts`; whoever kills this process stops
 the child, which leaves a checkpoint.
 """
@@ -72,13 +73,15 @@ def supervise(
     restarts = Restarts(limit)
     child = _Child()
     begun = 0
+    folder: Path | None = None
     while True:
-        code, folder = child.run([*command, *arguments], begun)
-        if child.stopped or folder is None or not may_go_on(code):
+        code, told = child.run([*command, *arguments], begun)
+        folder = told or folder
+        if child.stopped or folder is None or (told and not may_go_on(code)):
             return code if code >= 0 else 128 - code
         reached = latest_checkpoint(folder)
         pause = restarts.pause(reached.name if reached else None)
-        how = "had lost what it cannot replace" if code == LOST else f"was killed by signal {-code}"
+        how = _how_it_ended(code, told)
         if pause is None:
             say(
                 f"the run {how}; {limit} new starts in a row brought no new checkpoint, so it is given up: "
@@ -97,6 +100,12 @@ def supervise(
 def may_go_on(code: int) -> bool:
     """Whether a run that ended with that exit code may do better when started again; negative: killed by a signal."""
     return code == LOST or code < 0
+
+
+def _how_it_ended(code: int, told: Path | None) -> str:
+    if code < 0:
+        return f"was killed by signal {-code}"
+    return "had lost what it cannot replace" if told else "could not be begun again"
 
 
 class _Child:

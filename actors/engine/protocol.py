@@ -47,6 +47,8 @@ class EngineSettings:
     seed: int
     policy_version: int = 0
     backend: Backend = "auto"
+    tensor_parallel: int = 1
+    """Over how many GPUs a model is split."""
     metrics_name: str | None = None
     """What vLLM's own metrics are exported under, by way of Ray; None: they are not."""
 

@@ -167,6 +167,7 @@ class VllmEngine:
                 enable_log_requests=False,
                 worker_extension_cls="actors.engine.vllm.WorkerExtension",
                 weight_transfer_config=WeightTransferConfig(backend=BACKEND),  # type: ignore[arg-type]
+                tensor_parallel_size=settings.tensor_parallel,
                 **self._memory(settings),
             ),
             stat_loggers=_stat_loggers(settings),
@@ -185,7 +186,7 @@ class VllmEngine:
             # Blocks of 128 tokens, the default, are longer than most prompts, which then share nothing.
             return {
                 "kv_cache_memory_bytes": int(settings.kv_cache_gib * GIB),
-                "distributed_executor_backend": "uni",
+                "distributed_executor_backend": "uni" if settings.tensor_parallel == 1 else "mp",
                 "block_size": 32,
                 # A prompt computed in parts takes back a draw of its request's generator, which a CPU's cannot do.
                 "enable_chunked_prefill": False,
@@ -256,7 +257,7 @@ class VllmEngine:
             try:
                 # "keep" freezes the requests under way; clearing the caches makes them compute their keys and values again.
                 await self._llm.pause_generation(mode="keep", clear_cache=True)
-                (counts,) = await self._llm.collective_rpc("cupel_token_counts")
+                counts, *_ = await self._llm.collective_rpc("cupel_token_counts")
                 await self._llm.start_weight_update()
                 await self._llm.update_weights(WeightTransferUpdateRequest(update_info=dict(source)))
                 await self._llm.finish_weight_update(weight_version=str(policy_version))

@@ -28,12 +28,29 @@ def test_what_fits_is_shared_out(gpus: int, actors: int, each: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "gpus, actors, said", [(1, 2, "one GPU holds one engine"), (2, 2, "at most 1 fit"), (4, 4, "at most 3 fit")]
+    "gpus, actors, split, said",
+    [
+        (1, 2, 1, "one GPU holds one engine"),
+        (1, 1, 2, "one GPU holds one engine"),
+        (2, 2, 1, "at most 1 fit, one for each"),
+        (4, 4, 1, "at most 3 fit, one for each"),
+        (8, 4, 2, "at most 3 fit, 2 of one node for each"),
+        (4, 1, 4, "at most 0 fit, 4 of one node for each"),
+    ],
 )
-def test_what_does_not_fit_is_refused_by_its_key(gpus: int, actors: int, said: str) -> None:
+def test_what_does_not_fit_is_refused_by_its_key(gpus: int, actors: int, split: int, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
-        plan(pool(gpus), Demand(actors))
+        plan(pool(gpus), Demand(actors, tensor_parallel=split))
     assert f"rollout.actors={actors}" in str(caught.value)
+    assert (f"engine.tensor_parallel={split}" in str(caught.value)) == (split > 1)
+
+
+def test_an_engine_is_split_over_the_gpus_of_one_node() -> None:
+    engines = [Node("a", "engine", {"GPU": 3.0}), Node("b", "engine", {"GPU": 3.0})]
+    nodes = [*labelled(learner={"GPU": 1.0}, executor={"CPU": 4.0}), *engines]
+    assert plan(nodes, Demand(2, tensor_parallel=2)).rollout.gpus == 2.0
+    with pytest.raises(UserError, match=r"have 6 GPUs, 2 of one node for each"):
+        plan(nodes, Demand(3, tensor_parallel=2))
 
 
 def test_nodes_with_roles_are_used_by_their_roles() -> None:
@@ -84,11 +101,14 @@ def test_what_a_cluster_cannot_give_is_refused_unless_it_grows(nodes: list[Node]
     ),
     st.integers(1, 16),
     st.integers(1, 64),
+    st.integers(1, 8),
 )
-def test_a_plan_that_is_not_refused_fits(given: list[tuple[str | None, int, int]], actors: int, workers: int) -> None:
+def test_a_plan_that_is_not_refused_fits(
+    given: list[tuple[str | None, int, int]], actors: int, workers: int, split: int
+) -> None:
     nodes = [Node(str(i), role, {"GPU": float(gpu), "CPU": float(cpu)}) for i, (role, gpu, cpu) in enumerate(given)]
     try:
-        placement = plan(nodes, Demand(actors, workers))
+        placement = plan(nodes, Demand(actors, workers, tensor_parallel=split))
     except UserError:
         return
 

@@ -99,6 +99,19 @@ def test_what_was_lost_goes_on_from_its_checkpoint(tmp_path: Path, how: str, sai
     assert "goes on from step_5" in second and "start 1 of 2" in second
 
 
+def test_what_could_not_be_begun_again_is_tried_once_more(tmp_path: Path) -> None:
+    code, told = end(start(tmp_path, "checkpoint step_5 killed", "early 2", "exit 0"))
+    assert code == 0
+    assert calls(tmp_path)[1:] == [f"--resume {tmp_path} 1", f"--resume {tmp_path} 2"]
+    assert "could not be begun again; it goes on from step_5" in told.splitlines()[1]
+
+
+def test_what_can_never_be_begun_again_is_given_up(tmp_path: Path) -> None:
+    code, told = end(start(tmp_path, "checkpoint step_5 killed", "early 2", "early 2", "exit 0"))
+    assert code == LOST and len(calls(tmp_path)) == 3
+    assert "given up" in told.splitlines()[-1]
+
+
 def test_what_brings_no_new_checkpoint_is_given_up(tmp_path: Path) -> None:
     plan = ["exit killed", "checkpoint step_5 killed", "checkpoint step_10 75", "exit killed", "exit 75"]
     code, told = end(start(tmp_path, *plan))
