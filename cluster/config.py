@@ -40,6 +40,10 @@ class RunSection(Section):
     steps: int = Field(default=26, ge=0, description="Learner steps.")
     checkpoint_every: int = Field(default=13, ge=1, description="Learner steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints to keep.")
+    mirror: str | None = Field(
+        default=None,
+        description="Where checkpoints are copied to as well while training goes on: a folder, or a URL that fsspec knows, like s3://bucket/runs; null: nowhere.",
+    )
     trackers: list[Literal["wandb", "mlflow"]] = Field(
         default_factory=list,
         description="Where metrics go beside the run folder and TensorBoard: wandb (Weights & Biases), mlflow; each is an extra to install.",

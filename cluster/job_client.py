@@ -34,7 +34,7 @@ def submit(
     overrides: Sequence[str],
     address: str,
     *,
-    resume: Path | None = None,
+    resume: str | None = None,
     wait: bool = True,
     force: bool = False,
     install: Sequence[str] = (),

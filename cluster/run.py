@@ -28,6 +28,8 @@ from cluster.dashboards.terminal import View
 from cluster.exporting import Exporter
 from cluster.held_out import HeldOut, summarise
 from cluster.metrics import MetricsWriter
+from cluster.mirror import Mirror
+from cluster.mirror import check as check_mirror
 from cluster.model_fit import check as check_model
 from cluster.model_source import resolve as resolve_model
 from cluster.probe import ProbeResult, compare
@@ -60,6 +62,7 @@ def train(config: Config, resume: Path | None = None) -> int:
     check_model(config, model)  # what cannot be is told here, not by an actor minutes later
     machine.check(config, model)
     check_trackers(config.run.trackers)
+    check_mirror(config.run.mirror)
     folder = RunFolder.open(resume) if resume else RunFolder.create(config.run.directory, config.run.name)
     tell_run_folder(folder.path)
     with folder.locked():
@@ -100,6 +103,7 @@ class Controller:
         self._rollouts = RolloutActors(self._house, self._say)
         self._attendants = Attendants(config, folder, self._house, self._rollouts, lambda: self._learning, self._say)
         self._held_out = HeldOut(config, folder, held_out, self._rollouts, self._waiting, self._say)
+        self._mirror = Mirror(config.run.mirror, folder.path) if config.run.mirror is not None else None
         self._rates = Rates(self._house)
         self._metrics = MetricsWriter(
             folder.path,
@@ -151,6 +155,8 @@ class Controller:
                 await self._stop_cleanly()
                 status = "stopped"
             self._finish(status, after)
+            if self._mirror is not None:
+                await asyncio.to_thread(self._mirror.settle, SAVE_S)
             return 0 if status == "finished" else 130
         except RayActorError as error:
             raise self._lost(error) from error
@@ -335,6 +341,8 @@ class Controller:
         path = await bounded(save, "checkpoint", SAVE_S)
         self._record = record
         self._say(f"checkpoint {path}")
+        if self._mirror is not None:
+            self._mirror.follow()
 
     async def _stop_cleanly(self) -> None:
         """Leave a checkpoint of what is done; before the start is over there is nothing new to keep."""

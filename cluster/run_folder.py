@@ -21,9 +21,9 @@ from typing import Any
 import psutil
 
 from executor.errors import UserError
+from learner.checkpoint_folder import folder_of, steps_of
 
 SUBFOLDERS = ("checkpoints", "trajectories", "tensorboard", "logs")
-COMPLETE = Path("trainer") / "record.json"  # the last file of a checkpoint
 HEARTBEAT_S = 1.0
 STEPS_DIGITS = 6
 
@@ -204,12 +204,8 @@ class RunFolder:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint of the run folder `folder`, None if there is none."""
-    found = []
-    for path in (folder / "checkpoints").glob("step_*"):
-        number = path.name.removeprefix("step_")
-        if number.isdigit() and (path / COMPLETE).is_file():
-            found.append((int(number), path))
-    return max(found)[1] if found else None
+    steps = steps_of(folder / "checkpoints")
+    return folder_of(folder / "checkpoints", steps[-1]) if steps else None
 
 
 def read_json(path: Path) -> Any | None:

@@ -76,9 +76,9 @@ class Upload:
         return sum(size for _, size in self.files)
 
 
-def entrypoint(config: Path | None, overrides: Sequence[str], resume: Path | None = None) -> str:
-    """The command that the cluster runs, in a copy of the working directory. `config` is relative to that, `resume` a run folder of the cluster."""
-    source = ["--resume", str(resume)] if resume else [config.as_posix()] if config else []
+def entrypoint(config: Path | None, overrides: Sequence[str], resume: str | None = None) -> str:
+    """The command that the cluster runs, in a copy of the working directory. `config` is relative to that, `resume` a run folder of the cluster or a copy's URL."""
+    source = ["--resume", resume] if resume else [config.as_posix()] if config else []
     return shlex.join(["python", "-m", "cluster", "train", *source, *overrides])
 
 

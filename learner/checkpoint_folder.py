@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+COMPLETE = Path("trainer") / "record.json"  # the last file of a checkpoint
+
 
 def folder_of(checkpoints: Path, step: int) -> Path:
     """Where the checkpoint of `step` lies."""
@@ -15,6 +17,6 @@ def steps_of(checkpoints: Path) -> list[int]:
     found = []
     for folder in checkpoints.glob("step_*"):
         number = folder.name.removeprefix("step_")
-        if number.isdigit() and (folder / "trainer" / "record.json").exists():
+        if number.isdigit() and (folder / COMPLETE).is_file():
             found.append(int(number))
     return sorted(found)

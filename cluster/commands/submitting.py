@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +15,10 @@ app = typer.Typer()
 def submit(
     arguments: ConfigArguments = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run, a folder that the cluster's nodes see.")
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Go on with this run: a folder that the cluster's nodes see, or a copy (run.mirror)."
+        ),
     ] = None,
     address: Annotated[
         str,

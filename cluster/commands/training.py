@@ -31,7 +31,10 @@ def train(
         typer.Option("--dry-run", help="Print the resolved configuration, check problems and model, start nothing."),
     ] = False,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run from its newest checkpoint.")
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Go on with this run folder, or copy of one (run.mirror), from its newest checkpoint."
+        ),
     ] = None,
 ) -> None:
     """Train a model.
@@ -46,19 +49,22 @@ def train(
       cupel train my.yaml model=Qwen/Qwen2.5-Coder-0.5B-Instruct
       cupel train weights.max_staleness=0            synchronous training
       cupel train --resume runs/2026-01-31_12-00-00
+      cupel train --resume s3://bucket/runs/mine run.directory=/disk/runs
     """
     from cluster.config import load_config
 
     path, overrides = split(arguments or [])
+    folder = None
     if resume is not None:
-        path = _config_of(resume, path)
+        folder = _folder_of(resume, overrides)
+        path = _config_of(folder, path)
     config = load_config(path, overrides)
     if dry_run:
         from cluster.dry_run import dry_run as check
 
         check(config)
         return
-    raise typer.Exit(_train(config, resume, arguments or []))
+    raise typer.Exit(_train(config, folder, arguments or []))
 
 
 def _train(config: Config, resume: Path | None, arguments: list[str]) -> int:
@@ -81,6 +87,14 @@ def split(arguments: list[str]) -> tuple[Path | None, list[str]]:
     if len(files) > 1:
         raise UserError(f"one configuration file at a time: {', '.join(files)}; a setting is written a.b=c")
     return Path(files[0]) if files else None, overrides
+
+
+def _folder_of(resume: str, overrides: list[str]) -> Path:
+    """The run folder to go on with, fetched where its copy is named."""
+    from cluster.config import load_config
+    from cluster.mirror import fetch, is_url
+
+    return fetch(resume, Path(load_config(None, overrides).run.directory)) if is_url(resume) else Path(resume)
 
 
 def _config_of(resume: Path, given: Path | None) -> Path:

@@ -56,7 +56,7 @@ def test_the_command_survives_the_shell_that_runs_it() -> None:
     words = shlex.split(entrypoint(Path("configs/my run.yaml"), overrides))
     assert words == ["python", "-m", "cluster", "train", "configs/my run.yaml", *overrides]
     assert entrypoint(None, []) == "python -m cluster train"
-    assert entrypoint(None, ["run.steps=9"], Path("/shared/runs/a b")) == (
+    assert entrypoint(None, ["run.steps=9"], "/shared/runs/a b") == (
         "python -m cluster train --resume '/shared/runs/a b' run.steps=9"
     )
 
