@@ -27,7 +27,7 @@ _POLLS = 500
 ROUNDS = 5
 
 
-def _group(ticket: Ticket, tokens: int = 20) -> Group:
+def group(ticket: Ticket, tokens: int = 20) -> Group:
     """Arbitrary ids and probabilities, as different from one another as real ones."""
     chance = random.Random(ticket.group_id)
     trajectories = [
@@ -64,14 +64,14 @@ def _full(staged: int) -> tuple[Replay, list[Ticket]]:
     replay = Replay(BufferSettings(groups_per_step=_LARGE), ["p"])
     tickets = replay.acquire(staged + 64, "measuring")
     for ticket in tickets[:staged]:
-        replay.pool.staged.append(_group(ticket, 1))  # as put would, at less than its price
+        replay.pool.staged.append(group(ticket, 1))  # as put would, at less than its price
     return replay, tickets[staged:]
 
 
 def _put_s(staged: int) -> float:
     replay, tickets = _full(staged)
-    groups = [_group(ticket, 1) for ticket in tickets]
-    return _timed(lambda: [replay.put(group) for group in groups]) / len(groups)
+    groups = [group(ticket, 1) for ticket in tickets]
+    return _timed(lambda: [replay.put(made) for made in groups]) / len(groups)
 
 
 def _ready_s(held: int) -> float:
@@ -87,10 +87,10 @@ def _wake_s(rounds: int) -> float:
         tickets = await buffer.acquire(_LARGE, "measuring", 1.0) or []
         waiting = [asyncio.create_task(buffer.acquire(1, f"rollout-{i}", 60.0)) for i in range(polls)]
         await asyncio.sleep(0)
-        groups = [_group(ticket, 1) for ticket in tickets[:32]]
+        groups = [group(ticket, 1) for ticket in tickets[:32]]
         started = time.process_time()
-        for group in groups:
-            await buffer.put(group)
+        for made in groups:
+            await buffer.put(made)
             for _ in range(
                 3 * _POLLS
             ):  # those woken look one after another and wait on; as many turns of the loop without them
@@ -106,7 +106,7 @@ def _wake_s(rounds: int) -> float:
 
 def _token_s() -> float:
     tokens = 1000
-    data = pickle.dumps(_group(Ticket(0, "p", 0, 1, 0), tokens), protocol=5)
+    data = pickle.dumps(group(Ticket(0, "p", 0, 1, 0), tokens), protocol=5)
     return _timed(lambda: pickle.loads(data)) / (tokens * _SAMPLES)
 
 

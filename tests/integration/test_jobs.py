@@ -82,6 +82,7 @@ def job(cluster: Nodes, vllm_model_folder: Path, tmp_path_factory: pytest.TempPa
     """Submitted, and two steps on its way."""
     run = tmp_path_factory.mktemp("runs") / "run"
     place = [f"model={vllm_model_folder}", f"run.directory={run.parent}", "run.name=run", "run.checkpoint_every=100000"]
+    place.append(f"run.mirror={run.parent}/copies")
     address = ["--address", cluster.dashboard]
     submitted = cupel("submit", *ENDLESS, *place, "engine.backend=vllm", *address, "--no-wait")
     assert submitted.returncode == 0, submitted.stderr
@@ -130,7 +131,7 @@ def queries() -> list[str]:
     return [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", [])]
 
 
-def test_a_job_that_is_stopped_leaves_a_checkpoint_to_go_on_from(job: Job) -> None:
+def test_a_job_that_is_stopped_leaves_a_checkpoint_to_go_on_from(job: Job, tmp_path: Path) -> None:
     stopped = command(str(RAY), "job", "stop", "--address", job.cluster.dashboard, job.number)
     assert stopped.returncode == 0, stopped.stderr
     until("stop", lambda: job.state() == "STOPPED", job.logs)
@@ -140,12 +141,13 @@ def test_a_job_that_is_stopped_leaves_a_checkpoint_to_go_on_from(job: Job) -> No
     assert (job.run / "checkpoints" / f"step_{done}").is_dir(), "nothing but the stop can have written a checkpoint"
     until("end of its actors", lambda: not job.actors(), job.actors)
 
-    address = ["--address", job.cluster.dashboard]
-    resumed = cupel("submit", "--resume", str(job.run), f"run.steps={done + 2}", *address)
+    # From the copy, as on another cluster that does not see the run folder.
+    settings = [f"run.steps={done + 2}", f"run.directory={tmp_path}", "--address", job.cluster.dashboard]
+    resumed = cupel("submit", "--resume", f"file://{job.run.parent}/copies/run", *settings)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert re.search(rf"step {done + 2}/{done + 2}\b", resumed.stdout), resumed.stdout
-    assert steps(job.run) == list(range(1, done + 3))
-    assert json.loads((job.run / "summary.json").read_text())["status"] == "finished"
+    assert steps(tmp_path / "run") == list(range(1, done + 3))
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
 
 
 def test_rays_own_command_needs_no_more_than_the_working_directory(
