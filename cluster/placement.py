@@ -99,7 +99,7 @@ def plan(nodes: Sequence[Node], demand: Demand, growing: bool = False) -> Placem
         )
     gpus = _sum(nodes, "GPU")
     each = 0.0 if gpus == 0 else 0.5 if gpus == 1 else 1.0
-    alone = len(nodes) < 2
+    alone = len(nodes) < 2 and not growing
     executor = Place() if alone else Place(cpus=float(demand.slots), spread=True)
     return Placement(learner=Place(gpus=each), rollout=Place(gpus=each * demand.tensor_parallel), executor=executor)
 

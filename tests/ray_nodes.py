@@ -34,29 +34,30 @@ def free_port() -> int:
 class Nodes:
     """The head, which runs no actor that asks for a CPU, and those that join it."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *head: str, port: int | None = None, **environment: str) -> None:
+        """Start the head, with these further arguments of `ray start` and in this environment."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._numbers = itertools.count()
         self._folder = folder
-        self._environment = environment
         self.head_folder = folder / "0"
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{port or free_port()}"
         self.dashboard = f"http://127.0.0.1:{free_port()}"
-        port = self.address.rpartition(":")[2]
         self._start(
             "head",
             "--head",
-            f"--port={port}",
+            f"--port={self.address.rpartition(':')[2]}",
             f"--dashboard-port={self.dashboard.rpartition(':')[2]}",
             f"--ray-client-server-port={free_port()}",
             "--num-cpus=0",
             "--labels=cupel-role=head",
+            *head,
+            **environment,
         )
 
     def join(self, name: str, role: str, cpus: int) -> None:
         self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", f"--labels=cupel-role={role}")
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def _start(self, name: str, *arguments: str, **environment: str) -> None:
         log = (self._folder / f"{name}.log").open("wb")
         self._processes[name] = subprocess.Popen(
             [
@@ -78,7 +79,7 @@ class Nodes:
                 # A job's `python` is looked up where its node's commands are.
                 "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}",
                 "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
-                **self._environment,
+                **environment,
             },
         )
         deadline = time.monotonic() + PATIENCE_S
