@@ -10,6 +10,7 @@ import contextlib
 import fnmatch
 import logging
 import queue
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ class Mirror:
     def copy(self) -> None:
         """Make the place hold what the run folder holds of checkpoints and small files."""
         checkpoints = self._here / "checkpoints"
+        self._system.makedirs(f"{self._there}/checkpoints", exist_ok=True)
         there = _complete(self._system, self._there)
         for step in reversed(steps_of(checkpoints)):
             if step not in there:
@@ -79,10 +81,10 @@ class Mirror:
         for path in self._here.iterdir():
             if any(fnmatch.fnmatch(path.name, pattern) for pattern in SMALL_FILES):
                 self._system.put_file(str(path), f"{self._there}/{path.name}")
-        kept = steps_of(checkpoints)
-        for step in there:
-            if step not in kept:
-                self._remove(f"{self._there}/checkpoints/step_{step}")
+        kept = {folder_of(checkpoints, step).name for step in steps_of(checkpoints)}
+        for path in self._system.ls(f"{self._there}/checkpoints", detail=False):
+            if path.rstrip("/").rpartition("/")[2] not in kept:  # what came there only in part among them
+                self._remove(path.rstrip("/"))
 
     def _upload(self, checkpoint: Path) -> None:
         target = f"{self._there}/checkpoints/{checkpoint.name}"
@@ -135,6 +137,7 @@ def fetch(url: str, directory: Path) -> Path:
         if not steps or not system.exists(f"{there}/config.yaml"):
             raise UserError(f"{url}: there is no run with a complete checkpoint")
         part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
         (part / "checkpoints").mkdir(parents=True, exist_ok=True)
         for path in system.ls(there, detail=False):
             name = path.rstrip("/").rpartition("/")[2]

@@ -93,9 +93,13 @@ def test_a_checkpoint_that_did_not_come_whole_does_not_count(run: Path, store: A
     write(run, 2)
     Mirror(URL, run).copy()
     store.pipe("/bucket/runs/mine/checkpoints/step_4/model.safetensors", b"half of")
+    left = tmp_path / "elsewhere" / ".mine.part" / "checkpoints" / "step_9"
+    left.mkdir(parents=True)  # by a fetch that was killed
     assert steps_of(fetch(f"{URL}/mine", tmp_path / "elsewhere") / "checkpoints") == [2]
     with pytest.raises(UserError, match="no run with a complete checkpoint"):
         fetch(f"{URL}/other", tmp_path / "elsewhere")
+    Mirror(URL, run).copy()
+    assert not [path for path in there(store) if "step_4" in path], "nor does it stay"
 
 
 def test_the_last_file_goes_up_last(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
