@@ -89,7 +89,7 @@ def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Te
 @pytest.fixture(scope="session")
 def vllm_model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest that vLLM runs on a CPU, and that reads the starter problems in so small a vocabulary."""
-    return _llama(tokenizer, tmp_path_factory.mktemp("model") / "tiny", head_dim=32, max_position_embeddings=1024)
+    return _llama(tokenizer, tmp_path_factory.mktemp("model") / "tiny", head_dim=32, max_position_embeddings=2048)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ TINY = [
     "run.checkpoint_every=1",
     "engine.kv_cache_gib=0.25",
 ]
+# With the tiny model that vLLM runs, each of whose tokens is a byte or two.
+TINY_MODEL = [*TINY, "rollout.max_prompt_tokens=900", "engine.threads=1", "learner.threads=1"]
 # With a tiny model and without vLLM: a run that goes on until it is stopped, a step in a second or two.
 ENDLESS = [
     "run.steps=100000",

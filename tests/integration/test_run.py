@@ -1,4 +1,4 @@
-"""Whole runs with real Ray, real vLLM and the default model, tiny: to the end, killed and resumed, stopped by Ctrl-C."""
+"""Whole runs with real Ray and real vLLM: with the default model killed, resumed and to the end; with a tiny one, parts that die, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from whole_runs import PATIENCE_S, TINY, kill_all, named, rows, start, steps, survivors, tree, wait_for
+from whole_runs import PATIENCE_S, TINY, TINY_MODEL, kill_all, named, rows, start, steps, survivors, tree, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -40,9 +40,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).eos_token == "<|im_end|>"
 
 
-def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(vllm_model_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(*TINY, "run.steps=3", f"run.directory={tmp_path}", "run.name=run")
+    place = [f"model={vllm_model_folder}", f"run.directory={tmp_path}", "run.name=run"]
+    process = start(*TINY_MODEL, "run.steps=30", "run.checkpoint_every=30", *place)
     wait_for("a first step", lambda: bool(steps(run)), process)
     (lost,) = named(process, "RolloutWorker")
     lost.kill()
@@ -50,16 +51,17 @@ def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(tmp_path: Path) 
     assert process.returncode == 0, output
     assert "rollout actor 0 was lost" in output
     told = rows(run)
-    assert [(row["step"], row["policy_version"]) for row in told] == [(1, 1), (2, 2), (3, 3)]
+    assert [(row["step"], row["policy_version"]) for row in told] == [(step, step) for step in range(1, 31)]
     assert told[-1]["rollouts_replaced"] == 1
     assert all(row["probe_difference"] < 0.01 for row in told)
     assert json.loads((run / "summary.json").read_text())["held_out"]["problems"] == 3
 
 
-def test_a_killed_learner_ends_the_run_with_a_word_on_how_to_go_on(tmp_path: Path) -> None:
+def test_a_killed_learner_ends_the_run_with_a_word_on_how_to_go_on(vllm_model_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    alone = ["run.steps=50", "run.max_restarts=0", "problems.held_out=null"]
-    process = start(*TINY, *alone, f"run.directory={tmp_path}", "run.name=run")
+    alone = ["run.steps=5000", "run.max_restarts=0", "problems.held_out=null"]
+    place = [f"model={vllm_model_folder}", f"run.directory={tmp_path}", "run.name=run"]
+    process = start(*TINY_MODEL, *alone, *place)
     wait_for("a checkpoint", lambda: (run / "checkpoints" / "step_1").exists(), process)
     all_of_it = tree(process)
     (lost,) = named(process, "ray::Learner")
@@ -84,10 +86,10 @@ def test_a_machine_whose_memory_is_full_ends_the_run_in_a_line(tmp_path: Path) -
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_checkpoint_and_no_process(vllm_model_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    overrides = ["run.steps=50", "run.checkpoint_every=50", f"run.directory={tmp_path}", "run.name=run"]
-    process = start(*TINY, *overrides)
+    place = [f"model={vllm_model_folder}", f"run.directory={tmp_path}", "run.name=run"]
+    process = start(*TINY_MODEL, "run.steps=5000", "run.checkpoint_every=5000", *place)
     wait_for("a first step", lambda: bool(steps(run)), process)
     all_of_it = tree(process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole process group in the foreground
