@@ -124,3 +124,8 @@ def test_a_plan_that_is_not_refused_fits(
         assert there("GPU", place) == 0 or place.gpus > 0 or place is placement.executor, (
             "GPUs are used where there are any"
         )
+
+
+def test_where_a_lone_node_is_to_grow_executors_ask_for_what_an_autoscaler_sees() -> None:
+    assert plan(pool(0), Demand(1, 4, 2), growing=True).executor == Place(cpus=2.0, spread=True)
+    assert plan(pool(0), Demand(1, 4, 2)).executor == Place()
