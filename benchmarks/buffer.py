@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 import ray  # noqa: E402
 
+from benchmarks import local_ray  # noqa: E402
 from benchmarks.simulation.measuring import group  # noqa: E402
 from buffer.actor import BufferActor, create  # noqa: E402
 from buffer.replay import Ticket  # noqa: E402
@@ -113,14 +114,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     groups = max(1, asked.groups // STEP) * STEP
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        runtime_env={"env_vars": environment},
-    )
+    local_ray.start()
     ways = {"without an actor": lambda: asyncio.run(_alone(groups, asked.tokens))}
     ways |= {f"{n} putters": lambda n=n: through_ray(groups, asked.tokens, n) for n in (1, asked.putters)}
     seconds = {name: [run() for _ in range(asked.rounds)] for name, run in ways.items()}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 import ray  # noqa: E402
 
+from benchmarks import local_ray  # noqa: E402
 from executor import pool as pool_module  # noqa: E402
 from executor.judging import Judge, JudgeRequest  # noqa: E402
 from executor.pool import ExecutorPool  # noqa: E402
@@ -118,14 +118,7 @@ def main() -> None:
     parser.add_argument("--programs", type=int, default=400, help="programs a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, interleaved; the median is printed")
     arguments = parser.parse_args()
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        runtime_env={"env_vars": environment},
-    )
+    local_ray.start()
     one, two = ExecutorSettings(slots=1), ExecutorSettings(slots=2)
     real = {slots: start_worker(settings) for slots, settings in ((1, one), (2, two))}
     stubs = [start_worker(one, worker=StubWorker) for _ in range(2)]

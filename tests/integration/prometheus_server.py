@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_nodes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = pytest.mark.skipif(
@@ -23,12 +23,6 @@ NEEDED = pytest.mark.skipif(
     reason="prometheus is not installed (Debian's package: apt-get install prometheus)",
 )
 TIMEOUT_S = 120.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until(done: Callable[[], Any], what: str) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_server import NEEDED, ROOT, ask, fetch, free_port, running_node, until
+from prometheus_server import NEEDED, ROOT, ask, fetch, running_node, until
+from ray_nodes import free_port
 
 from cluster.dashboards import alerts, grafana
 
