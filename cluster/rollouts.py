@@ -8,6 +8,7 @@ within an hour ends the run with the last loss's reason; one that leaves ends wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +19,7 @@ from ray.exceptions import RayActorError
 
 from actors.engine.protocol import EngineError
 from cluster.actors import House
-from cluster.waiting import bounded, explain, or_none
+from cluster.waiting import GaveUp, bounded, explain, or_none
 
 RESTARTS = 3  # of one actor within WITHIN_S
 WITHIN_S = 3600.0
@@ -26,6 +27,7 @@ LONGEST_PAUSE_S = 60.0
 RELEASE_TIMEOUT_S = 60.0
 PLACE_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
+SLEEP_TIMEOUT_S = 300.0
 
 T = TypeVar("T")
 Ask = Callable[[Any], Awaitable[T]]  # an actor's handle -> its answer
@@ -71,6 +73,9 @@ class RolloutActors:
         self._learner_node = ""
         self._version = 0
         self._serves = False
+        self._memory = (
+            asyncio.Lock()
+        )  # of a GPU that they share with the learner: held while an engine starts, and while they sleep
         self.replaced = 0
 
     def starting(self, policy_version: int) -> dict[str, Awaitable[Any]]:
@@ -106,6 +111,26 @@ class RolloutActors:
         """New weights for all of them; from now on one that joins or replaces another gets these."""
         self._weights, self._version = Weights(source, policy_version), policy_version
         return self.ask("weights on rollout actor", self._hand_over)
+
+    async def sleep(self) -> None:
+        """Have every engine give its memory back, until it gets new weights or is woken. One that cannot is ended; it is replaced after `may_wake`."""
+        await self._memory.acquire()
+        await asyncio.gather(*(self._lay_down(number, actor) for number, actor in self._house.rollouts.items()))
+
+    async def _lay_down(self, number: int, actor: Any) -> None:
+        try:
+            await bounded(actor.sleep.remote(), f"the sleep of rollout actor {number}", SLEEP_TIMEOUT_S)
+        except (RayActorError, EngineError, GaveUp) as error:
+            self._say(f"rollout actor {number} does not sleep ({explain(error)}) and is ended")
+            self._house.end_rollout(actor)
+
+    def may_wake(self) -> None:
+        """The memory of engines that sleep is theirs again."""
+        self._memory.release()
+
+    def wake(self) -> dict[str, Awaitable[None]]:
+        """Have all of them go on with the weights that they have."""
+        return self.ask("the waking of rollout actor", lambda _, actor: actor.wake.remote())
 
     async def _ask(self, number: int, question: Callable[[int, Any], Awaitable[T]]) -> T:
         while True:
@@ -278,15 +303,16 @@ class RolloutActors:
         """A new actor with the newest weights, and its node."""
         config = self._house.config
         name = f"a fresh rollout actor {number}"
-        actor = self._house.start_rollout(number, self._version)
-        try:
-            await bounded(actor.start.remote(), f"{name} (starting its engine)", config.engine.start_timeout_s)
-            node = await self._node_of(actor, name)
-            sent = None
-            while self._weights is not sent:  # newer ones may come while it takes these
-                sent = self._weights
-                await bounded(self._hand(node, actor), f"weights on {name}", config.weights.timeout_s)
-        except BaseException:  # a cancelled joiner among them: nobody would end it
-            self._house.end_rollout(actor)
-            raise
+        async with self._memory if config.engine.sleep_mode else contextlib.nullcontext():
+            actor = self._house.start_rollout(number, self._version)
+            try:
+                await bounded(actor.start.remote(), f"{name} (starting its engine)", config.engine.start_timeout_s)
+                node = await self._node_of(actor, name)
+                sent = None
+                while self._weights is not sent:  # newer ones may come while it takes these
+                    sent = self._weights
+                    await bounded(self._hand(node, actor), f"weights on {name}", config.weights.timeout_s)
+            except BaseException:  # a cancelled joiner among them: nobody would end it
+                self._house.end_rollout(actor)
+                raise
         return actor, node
