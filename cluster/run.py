@@ -251,7 +251,7 @@ class Controller:
         finally:
             # A step that is done has its line, also where a stop comes before its weights are out.
             rates, doing = await self._rates.read()
-            metrics |= rates | self._held_out.news() | self._turns.news()
+            metrics |= rates | self._held_out.news() | self._turns.metrics()
             metrics |= {
                 "rollouts_replaced": float(self._rollouts.replaced),
                 "restarts": float(restarted()),

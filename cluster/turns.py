@@ -43,7 +43,8 @@ class Turns:
         self._learner = False
         self._seconds += time.monotonic() - started
 
-    def news(self) -> dict[str, float]:
-        """Seconds that giving memory back has taken since the last call."""
-        seconds, self._seconds = self._seconds, 0.0
-        return {"turn_seconds": seconds} if self.shared else {}
+    def metrics(self) -> dict[str, float]:
+        """What giving memory back has taken since the last call."""
+        metrics = {"turn_seconds": self._seconds}
+        self._seconds = 0.0
+        return metrics if self.shared else {}

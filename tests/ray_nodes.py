@@ -54,8 +54,10 @@ class Nodes:
             **environment,
         )
 
-    def join(self, name: str, role: str, cpus: int) -> None:
-        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", f"--labels=cupel-role={role}")
+    def join(self, name: str, role: str, cpus: int, gpus: int = 0) -> None:
+        """A node of that role; the GPUs need not be there, Ray only counts them."""
+        resources = [f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
+        self._start(name, f"--address={self.address}", *resources, f"--labels=cupel-role={role}")
 
     def _start(self, name: str, *arguments: str, **environment: str) -> None:
         log = (self._folder / f"{name}.log").open("wb")
