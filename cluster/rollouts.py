@@ -165,6 +165,7 @@ class RolloutActors:
     def serve(self) -> None:
         """Let all of them work on tickets until the buffer is closed."""
         self._serves = True
+        self._share()
         for number in self._members:
             self._serve(number)
 
@@ -192,6 +193,10 @@ class RolloutActors:
         for task in tasks:
             task.cancel()
         return tasks
+
+    def _share(self) -> None:
+        """Have the buffer share its work among those that take some."""
+        self._house.buffer.expect.remote(sum(not member.leaving for member in self._members.values()))
 
     def _serve(self, number: int) -> None:
         self._members[number].serving = asyncio.create_task(self._work(number))
@@ -242,6 +247,7 @@ class RolloutActors:
         self._members[number] = _Member(node=node)
         self._say(f"rollout actor {number} has joined, with policy version {self._version}")
         if self._serves:
+            self._share()
             self._serve(number)
 
     def _leave(self, number: int) -> None:
@@ -250,6 +256,7 @@ class RolloutActors:
         self._members[number].leaving = asyncio.ensure_future(
             or_none(self._house.rollouts[number].drain.remote(), STOP_TIMEOUT_S)
         )
+        self._share()
 
     async def _let_go(self, number: int) -> None:
         while self._members[number].asked:

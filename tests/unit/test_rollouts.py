@@ -68,7 +68,10 @@ class House:
         self.config = load_config(None, [f"rollout.actors={actors}", *settings])
         self.names = {i: f"rollout-{i}-0" for i in range(actors)}
         self.released: list[str] = []
-        self.buffer = SimpleNamespace(release=Method(self.released.append))
+        self.sharing: list[int] = []
+        self.buffer = SimpleNamespace(
+            release=Method(self.released.append), expect=SimpleNamespace(remote=self.sharing.append)
+        )
         self.learner = SimpleNamespace(carried_weights=SimpleNamespace(remote=self._carry))
         self.carried: list[int] = []
         self.node_of_the_next = "here"
@@ -258,6 +261,7 @@ async def test_who_leaves_ends_what_it_has_and_is_asked_until_then() -> None:
     group.scale(2)
     await drained.wait()
     assert group.staying == 2 and await scores(group) == [0, 1, 2], "it generates still and needs the weights"
+    assert house.sharing == [3, 2], "it takes no more of the work"
     leaving.ended.set()
     await settled(lambda: group.numbers == [0, 1])
     await settled(lambda: house.ended == [2])
