@@ -353,6 +353,10 @@ class RaySection(Section):
         default=False,
         description="An autoscaler adds nodes to the cluster when something waits for them: what is not there yet is waited for and not refused.",
     )
+    gpus: bool | None = Field(
+        default=None,
+        description="Whether learner and engines reserve GPUs; null: where the cluster has some now. true where an autoscaler is to bring the first ones.",
+    )
     dashboard: bool = Field(default=False, description="Start Ray's dashboard with a local cluster.")
     dashboard_port: int = Field(default=8265, ge=1024, le=65535, description="Port of that dashboard.")
     object_store_mib: int = Field(default=256, ge=80, description="Object store of a local cluster, in MiB.")

@@ -107,6 +107,8 @@ class Demand:
     """GPUs of one engine, all of one node."""
     sleep_mode: bool = False
     """Learner and engine take turns on one GPU."""
+    gpus: bool | None = None
+    """Whether they reserve any; None: where there are some now."""
 
     @classmethod
     def of(cls, config: Config) -> Demand:
@@ -117,6 +119,7 @@ class Demand:
             config.executor.slots,
             config.engine.tensor_parallel,
             config.engine.sleep_mode,
+            config.ray.gpus,
         )
 
     @property
@@ -142,16 +145,21 @@ def plan(nodes: Sequence[Node], demand: Demand, growing: bool = False) -> Placem
         _refuse(nodes, roles, demand)
     if roles:
         return Placement(
-            learner=Place(gpus=float(_sum(nodes, "GPU", "learner") > 0), role="learner"),
-            rollout=Place(gpus=float(demand.tensor_parallel * (_sum(nodes, "GPU", "engine") > 0)), role="engine"),
+            learner=Place(gpus=float(_reserves(nodes, demand, "learner")), role="learner"),
+            rollout=Place(gpus=float(demand.tensor_parallel * _reserves(nodes, demand, "engine")), role="engine"),
             executor=Place(cpus=float(demand.slots), role="executor", spread=True),
             control=Place(role="head" if "head" in roles else None),
         )
-    gpus = _sum(nodes, "GPU")
-    each = 0.0 if gpus == 0 else 0.5 if gpus == 1 or demand.sleep_mode else 1.0
+    shared = (_sum(nodes, "GPU") == 1 and not growing) or demand.sleep_mode
+    each = 0.0 if not _reserves(nodes, demand) else 0.5 if shared else 1.0
     alone = len(nodes) < 2 and not growing
     executor = Place() if alone else Place(cpus=float(demand.slots), spread=True)
     return Placement(learner=Place(gpus=each), rollout=Place(gpus=each * demand.tensor_parallel), executor=executor)
+
+
+def _reserves(nodes: Sequence[Node], demand: Demand, role: str | None = None) -> bool:
+    """Whether actors of that role, or all, reserve GPUs."""
+    return _sum(nodes, "GPU", role) > 0 if demand.gpus is None else demand.gpus
 
 
 def _sum(nodes: Sequence[Node], resource: str, role: str | None = None) -> int:
@@ -177,6 +185,21 @@ def _refuse(nodes: Sequence[Node], roles: set[str], demand: Demand) -> None:
                 f"no node has the label {ROLE_LABEL}={role}: ray start --address=HEAD:6379 --labels {ROLE_LABEL}={role}, "
                 "or ray.growing=true if an autoscaler adds one"
             )
+    if demand.gpus is not False:
+        _refuse_gpus(nodes, roles, demand)
+    cpus, wanted = _sum(nodes, "CPU", "executor" if roles else None), demand.executor_workers * demand.slots
+    if (roles or len(nodes) > 1) and wanted > cpus:
+        where = f"the nodes with {ROLE_LABEL}=executor have" if roles else "the cluster has"
+        raise UserError(
+            f"executor.workers={demand.executor_workers}: {wanted} CPUs are needed, {demand.slots} each, {where} {cpus}"
+        )
+
+
+def _refuse_gpus(nodes: Sequence[Node], roles: set[str], demand: Demand) -> None:
+    for role in ("learner", "engine") if roles else (None,):
+        if demand.gpus and not _sum(nodes, "GPU", role):
+            where = f"the nodes with {ROLE_LABEL}={role} have" if role else "the cluster has"
+            raise UserError(f"ray.gpus=true: {where} no GPU; ray.growing=true if an autoscaler adds one")
     each = "one" if demand.tensor_parallel == 1 else f"{demand.tensor_parallel} of one node"
     if roles:
         gpus = [_sum([node], "GPU") for node in nodes if node.role == "engine"]
@@ -193,9 +216,3 @@ def _refuse(nodes: Sequence[Node], roles: set[str], demand: Demand) -> None:
             raise UserError(
                 f"{demand.engines}: with {sum(gpus)} GPUs, one of them the learner's, at most {fitting} fit, {each} for each"
             )
-    cpus, wanted = _sum(nodes, "CPU", "executor" if roles else None), demand.executor_workers * demand.slots
-    if (roles or len(nodes) > 1) and wanted > cpus:
-        where = f"the nodes with {ROLE_LABEL}=executor have" if roles else "the cluster has"
-        raise UserError(
-            f"executor.workers={demand.executor_workers}: {wanted} CPUs are needed, {demand.slots} each, {where} {cpus}"
-        )

@@ -150,3 +150,22 @@ def test_learner_and_engine_that_take_turns_are_on_one_gpu_however_many_there_ar
         plan(labelled(learner={}, engine={}, executor={"CPU": 4}), Demand(sleep_mode=True))
     with pytest.raises(UserError, match=r"rollout\.actors=2: with engine\.sleep_mode=true"):
         plan(pool(8), Demand(2, sleep_mode=True), growing=True)
+
+
+def test_gpus_that_an_autoscaler_is_to_bring_are_asked_for() -> None:
+    without = labelled(learner={}, engine={}, executor={"CPU": 4.0})
+    wanted = Demand(2, tensor_parallel=2, gpus=True)
+    for nodes in (without, pool(0), []):
+        placement = plan(nodes, wanted, growing=True)
+        assert (placement.learner.gpus, placement.rollout.gpus) == (1.0, 2.0)
+    with pytest.raises(UserError, match=r"ray\.gpus=true: the nodes with cupel-role=learner have no GPU"):
+        plan(without, wanted)
+    with pytest.raises(UserError, match=r"ray\.gpus=true: the cluster has no GPU; ray\.growing=true"):
+        plan(pool(0), wanted)
+    assert plan(pool(1), Demand(2), growing=True).rollout.gpus == 1.0, "two engines do not fit on the one that is there"
+
+
+def test_gpus_can_be_left_to_others() -> None:
+    assert plan(pool(1), Demand(3, gpus=False)).core is None
+    nodes = labelled(learner={"GPU": 1.0}, engine={"GPU": 1.0}, executor={"CPU": 4.0})
+    assert plan(nodes, Demand(3, gpus=False)).rollout.gpus == 0
