@@ -72,9 +72,7 @@ class _Namespaces:
 
     def ip(self, *words: str) -> None:
         """The command of that name. Raises Refused."""
-        done = subprocess.run(
-            [*self.inside("--net"), "ip", *words], capture_output=True, text=True, timeout=PATIENCE_S
-        )
+        done = subprocess.run([*self.inside("--net"), "ip", *words], capture_output=True, text=True, timeout=PATIENCE_S)
         if done.returncode:
             raise Refused(f"ip {' '.join(words)}: {done.stderr.strip()}")
 
