@@ -48,7 +48,7 @@ class _Namespaces:
 
     @classmethod
     def made(cls, *kinds: str, script: str = "", shared: Iterable[Path] = ()) -> _Namespaces:
-        """By a process that ends them when it ends, and that ends when we end. Raises Refused."""
+        """By a process that ends them when it ends, and that ends when the thread ends that calls this. Raises Refused."""
         unshare = ["unshare", "--net", *kinds, "--pid", "--fork", "--kill-child"]
         shell = ["sh", "-ec", script + _STAY.format(root=ROOT), "host", *map(str, shared)]
         try:
@@ -102,7 +102,7 @@ class Network:
             raise
 
     def add(self, name: str) -> None:
-        """A host of that name, unless it is there. Raises Refused."""
+        """A host of that name, unless it is there; it ends when the calling thread does. Raises Refused."""
         if name in self._hosts:
             return
         host = _Namespaces.made("--ipc", "--mount", "--mount-proc", script=_HOST, shared=self._shared)
