@@ -329,6 +329,14 @@ class RolloutWorker:
             source = {"path": str(path)}
         return await self.engine.update_weights(source, policy_version)
 
+    async def sleep(self) -> None:
+        """Have the engine give its memory back until `wake` or new weights."""
+        await self.engine.sleep()
+
+    async def wake(self) -> None:
+        """Have the engine go on."""
+        await self.engine.wake()
+
     async def place(self) -> tuple[str, int]:
         """Ray's node and the process that this is in."""
         return place()

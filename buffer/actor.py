@@ -21,7 +21,7 @@ from executor.stacks import place
 
 log = logging.getLogger("cupel.buffer")
 
-MAX_CONCURRENCY = 1000  # polls at a time; more wait in Ray's queue
+MAX_CONCURRENCY = 10_000  # calls at a time, polls of all rollout actors among them; more wait in Ray's queue
 
 
 class BufferActor:
@@ -33,6 +33,11 @@ class BufferActor:
         self._closed = False
         self._lost: set[str] = set()  # holders, whose names nobody takes again
         self._releases = 0  # of all holders
+
+    async def expect(self, holders: int) -> None:
+        """So many rollout actors share the work from now on."""
+        self._replay.expect(holders)
+        await self._notify()
 
     async def acquire(self, limit: int, holder: str, timeout_s: float) -> list[Ticket] | None:
         """Up to `limit` tickets; none if there was none within `timeout_s`; None once the buffer is closed, and for a lost holder."""

@@ -60,6 +60,8 @@ class Replay:
         self._committed_steps = 0
         self._issued = 0
         self._outstanding: dict[int, tuple[Ticket, str]] = {}
+        self._held: Counter[str] = Counter()  # outstanding tickets by holder
+        self._holders = 1
         self._waiting: dict[int, Ticket] = {}  # failed or released, to be issued again
         drawing = _drawing(settings)
         self.pool = Pool(drawing, random.Random(f"{settings.seed}/pool"))
@@ -76,20 +78,36 @@ class Replay:
         """Tickets that may have been issued, in all, at this policy version."""
         return self._staleness.tickets(self.version)
 
+    def expect(self, holders: int) -> None:
+        """So many share the work from now on: none holds more of it than its part, rounded up, while the others have to do without."""
+        self._holders = max(1, holders)
+
     def acquire(self, limit: int, holder: str) -> list[Ticket]:
-        """Up to `limit` tickets for `holder`, as many as the staleness bound allows; those to be issued again first."""
+        """Up to `limit` tickets for `holder`, as many as the staleness bound and its part of the work allow; those to be issued again first."""
+        free = max(0, self.allowed - self._issued) + len(self._waiting)
+        part = -(-(len(self._outstanding) + free) // self._holders)
         tickets: list[Ticket] = []
-        while len(tickets) < limit:
+        for _ in range(min(limit, free, part - self._held[holder])):
             if self._waiting:
                 ticket = replace(self._waiting.pop(min(self._waiting)), issued_version=self.version)
-            elif self._issued < self.allowed:
+            else:
                 ticket = self._visit(self._issued)
                 self._issued += 1
-            else:
-                break
             self._outstanding[ticket.group_id] = (ticket, holder)
             tickets.append(ticket)
+        self._held[holder] += len(tickets)
         return tickets
+
+    def _take_back(self, group_id: int) -> Ticket | None:
+        """The ticket of that group, which is nobody's from now on; None if nobody holds it."""
+        held = self._outstanding.pop(group_id, None)
+        if held is None:
+            return None
+        ticket, holder = held
+        self._held[holder] -= 1
+        if not self._held[holder]:
+            del self._held[holder]
+        return ticket
 
     def _visit(self, group_id: int, other_than: str | None = None) -> Ticket:
         problem_id = self._order.next(self.history.share_passing, other_than)
@@ -106,7 +124,7 @@ class Replay:
         if ticket is None or ticket.problem_id != group.problem_id or group.issued_version != version:
             self._counts["duplicate"] += 1
             return False
-        self._outstanding.pop(group.group_id, None)
+        self._take_back(group.group_id)
         self._waiting.pop(group.group_id, None)
         self._counts["put"] += 1
         stamped = group.model_copy(update={"baselines": self.history.baselines(group.problem_id)})
@@ -116,10 +134,9 @@ class Replay:
 
     def fail(self, group_id: int, reason: str) -> None:
         """A ticket came to nothing: it is issued again, and after enough attempts its place goes to another problem."""
-        held = self._outstanding.pop(group_id, None)
-        if held is None:
+        ticket = self._take_back(group_id)
+        if ticket is None:
             return
-        ticket = held[0]
         self._counts["failed"] += 1
         if ticket.attempt < self._settings.max_attempts:
             self._waiting[group_id] = replace(ticket, attempt=ticket.attempt + 1)
@@ -132,7 +149,7 @@ class Replay:
         """Every outstanding ticket of a lost holder (None: of all) is issued again as the same attempt."""
         for group_id, (ticket, owner) in list(self._outstanding.items()):
             if holder is None or owner == holder:
-                del self._outstanding[group_id]
+                self._take_back(group_id)
                 self._waiting[group_id] = ticket
 
     def advance(self, version: int) -> None:
@@ -259,7 +276,7 @@ class Replay:
         self.history.load_state_dict(state["history"])
         self.pool.load_state_dict(state["pool"])
         self.version, self._committed_steps, self._issued = state["version"], state["committed_steps"], state["issued"]
-        self._outstanding = {}
+        self._outstanding, self._held = {}, Counter()
         self._waiting = {ticket["group_id"]: Ticket(**ticket) for ticket in state["waiting"]}
         self._counts = Counter(state["counts"])
         self.abandoned = deque((Abandoned(**one) for one in state["abandoned"]), maxlen=REMEMBERED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.engine.protocol import EngineSettings, SamplingSettings
 from actors.episode import Rules
@@ -26,7 +28,7 @@ from buffer.actor import create as create_buffer
 from buffer.settings import BufferSettings
 from cluster.config import Config
 from cluster.nodes import living
-from cluster.placement import Demand, Placement, engine_threads, plan
+from cluster.placement import Demand, Place, Placement, engine_threads, plan
 from executor.errors import UserError
 from executor.problem import Problem
 from executor.worker import start_worker
@@ -122,12 +124,20 @@ class House:
     buffer: Any = None
     learner: Any = None
     placement: Placement = field(default_factory=Placement)
+    _core: PlacementGroup | None = None
     _started_rollouts: int = 0
 
     def build(self, policy_version: int, resume: Path | None) -> None:
         """Create all actors; they start side by side."""
         config = self.config
         self.placement = self._plan(config.rollout.actors, config.executor.workers)
+        if (core := self.placement.core) is not None:
+            self._core = placement_group(
+                [dict(bundle) for bundle in core.bundles],
+                strategy="PACK",
+                name=f"{self.run_folder.name}: learner and first engine",
+                bundle_label_selector=[dict(labels) for labels in core.labels],
+            )
         self.owner = WorkerOwner(
             self.config.executor.judging(),
             config.executor.workers,
@@ -142,13 +152,29 @@ class House:
         self.learner = (
             ray.remote(Learner)
             .options(
-                **self.placement.learner.options,
-                max_concurrency=2,
+                **self._in_core(self.placement.learner, core and core.learner),
+                max_concurrency=3,
                 runtime_env=_environment(self._learner_threads(), LEARNER_ENVIRONMENT),
             )
             .remote(self._learner_settings(), str(resume) if resume else None)
         )
         self.rollouts = {i: self.start_rollout(i, policy_version) for i in range(config.rollout.actors)}
+
+    def core_reserved(self) -> dict[str, Awaitable[Any]]:
+        """What comes once learner and first engine have their GPUs, under a name to wait for it by; nothing where they need none."""
+        core = self.placement.core
+        if self._core is None or core is None:
+            return {}
+        free = ray.available_resources().get("GPU", 0.0)
+        return {f"{core.gpus:g} GPUs for learner and first engine ({free:g} were free)": self._core.ready()}
+
+    def _in_core(self, place: Place, bundle: int | None) -> dict[str, Any]:
+        """Options of an actor: in that bundle of the run's core where there is one."""
+        options = place.options
+        if self._core is not None and bundle is not None:
+            options.pop("label_selector", None)  # the bundle has it
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._core, bundle)
+        return options
 
     def room_for(self, rollouts: int, executors: int) -> None:
         """Raises UserError if the cluster as it is now does not suffice for so many rollout actors and executor workers."""
@@ -183,7 +209,7 @@ class House:
 
     def start_rollout(self, index: int, policy_version: int) -> Any:
         """Create rollout actor `index`; its engine starts with its `start` method."""
-        config = self.config
+        config, core = self.config, self.placement.core
         assert self.owner is not None
         self._started_rollouts += 1
         name = self.names[index] = f"rollout-{index}-{self._started_rollouts}"
@@ -203,6 +229,7 @@ class House:
                 policy_version=policy_version,
                 backend=config.engine.backend,
                 tensor_parallel=config.engine.tensor_parallel,
+                sleep_mode=config.engine.sleep_mode,
                 metrics_name=f"{self.run_folder.name}/rollout-{index}",
             ),
             executor=self.config.executor.judging(),
@@ -228,7 +255,7 @@ class House:
         return (
             ray.remote(RolloutWorker)
             .options(
-                **self.placement.rollout.options,
+                **self._in_core(self.placement.rollout, core.rollout if core is not None and index == 0 else None),
                 max_concurrency=64,
                 runtime_env=_environment(engine_threads(self.config.engine.threads)),
             )
@@ -261,6 +288,7 @@ class House:
             run_folder=str(self.run_folder),
             keep_checkpoints=config.run.keep_checkpoints,
             engine_dtype=self._engine_dtype(),
+            shares_device=config.engine.sleep_mode,
         )
 
     def _learner_threads(self) -> int:

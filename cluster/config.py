@@ -40,6 +40,10 @@ class RunSection(Section):
     steps: int = Field(default=26, ge=0, description="Learner steps.")
     checkpoint_every: int = Field(default=13, ge=1, description="Learner steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints to keep.")
+    asynchronous_checkpoints: bool | None = Field(
+        default=None,
+        description="Whether a checkpoint is written while training goes on, from a copy in the machine's memory (12 bytes a parameter); null: where the learner has a GPU.",
+    )
     mirror: str | None = Field(
         default=None,
         description="Where checkpoints are copied to as well while training goes on: a folder, or a URL that fsspec knows, like s3://bucket/runs; null: nowhere.",
@@ -199,6 +203,10 @@ class EngineSection(Section):
         description="GPUs of one node that vLLM splits a model over; each rollout actor has so many.",
     )
     gpu_memory_share: float = Field(default=0.6, gt=0, le=1, description="Share of a GPU's memory the engine may take.")
+    sleep_mode: bool = Field(
+        default=False,
+        description="Learner and engine take turns on one GPU that is too small for both at once: the engine sleeps, its requests with it, while the learner works, and the learner's numbers lie in the machine's memory while the engine generates.",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the engine; null for half of the cores."
     )
@@ -391,6 +399,11 @@ class Config(Section):
                 f"learner.micro_batch_tokens={self.learner.micro_batch_tokens} cannot hold one episode: its prompt, "
                 f"{rollout.max_turns} responses and the feedback between may have {rollout.episode_tokens} tokens"
             )
+        if self.engine.sleep_mode and (rollout.actors > 1 or self.engine.tensor_parallel > 1):
+            raise ValueError(
+                f"engine.sleep_mode=true: one engine on one GPU takes turns with the learner: rollout.actors={rollout.actors} and "
+                f"engine.tensor_parallel={self.engine.tensor_parallel} must be 1"
+            )
         if rollout.max_turns > 1 and not takes_several_turns(self.algorithm.name):
             raise ValueError(
                 f"rollout.max_turns={rollout.max_turns}: algorithm {self.algorithm.name} learns from single turns; "
@@ -437,7 +450,7 @@ def mistakes(error: ValidationError, prefix: str = "") -> list[str]:
         elif item["type"] == "value_error":
             lines.append(
                 message
-                if message.startswith(("algorithm.", "learner.", "buffer.", "rollout."))
+                if message.startswith(tuple(f"{section}." for section in Config.model_fields))
                 else f"{key}: {message}"
             )
         else:

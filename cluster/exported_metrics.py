@@ -123,13 +123,14 @@ EXPORTED: tuple[Exported, ...] = (
         "Where a step's time goes",
         "seconds",
         "Of the newest step: waiting for a batch, the learner's step itself, publishing and updating all engines, the probe after that "
-        "(the last two on steps with a broadcast).",
+        "(these two on steps with a broadcast); with `engine.sleep_mode` also giving a GPU's memory to the engine and back, which is part of the broadcast where there is one.",
         _by(
             "part",
             wait="wait_seconds",
             learn="learner_seconds",
             broadcast="broadcast_seconds",
             probe="probe_seconds",
+            turns="turn_seconds",
         ),
     ),
     # What is learned.

@@ -8,6 +8,7 @@ within an hour ends the run with the last loss's reason; one that leaves ends wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +19,7 @@ from ray.exceptions import RayActorError
 
 from actors.engine.protocol import EngineError
 from cluster.actors import House
-from cluster.waiting import bounded, explain, or_none
+from cluster.waiting import GaveUp, bounded, explain, or_none
 
 RESTARTS = 3  # of one actor within WITHIN_S
 WITHIN_S = 3600.0
@@ -26,6 +27,7 @@ LONGEST_PAUSE_S = 60.0
 RELEASE_TIMEOUT_S = 60.0
 PLACE_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
+SLEEP_TIMEOUT_S = 300.0
 
 T = TypeVar("T")
 Ask = Callable[[Any], Awaitable[T]]  # an actor's handle -> its answer
@@ -71,6 +73,9 @@ class RolloutActors:
         self._learner_node = ""
         self._version = 0
         self._serves = False
+        self._memory = (
+            asyncio.Lock()
+        )  # of a GPU that they share with the learner: held while an engine starts, and while they sleep
         self.replaced = 0
 
     def starting(self, policy_version: int) -> dict[str, Awaitable[Any]]:
@@ -107,6 +112,26 @@ class RolloutActors:
         self._weights, self._version = Weights(source, policy_version), policy_version
         return self.ask("weights on rollout actor", self._hand_over)
 
+    async def sleep(self) -> None:
+        """Have every engine give its memory back, until it gets new weights or is woken. One that cannot is ended; it is replaced after `may_wake`."""
+        await self._memory.acquire()
+        await asyncio.gather(*(self._lay_down(number, actor) for number, actor in self._house.rollouts.items()))
+
+    async def _lay_down(self, number: int, actor: Any) -> None:
+        try:
+            await bounded(actor.sleep.remote(), f"the sleep of rollout actor {number}", SLEEP_TIMEOUT_S)
+        except (RayActorError, EngineError, GaveUp) as error:
+            self._say(f"rollout actor {number} does not sleep ({explain(error)}) and is ended")
+            self._house.end_rollout(actor)
+
+    def may_wake(self) -> None:
+        """The memory of engines that sleep is theirs again."""
+        self._memory.release()
+
+    def wake(self) -> dict[str, Awaitable[None]]:
+        """Have all of them go on with the weights that they have."""
+        return self.ask("the waking of rollout actor", lambda _, actor: actor.wake.remote())
+
     async def _ask(self, number: int, question: Callable[[int, Any], Awaitable[T]]) -> T:
         while True:
             member = self._members.get(number)
@@ -140,6 +165,7 @@ class RolloutActors:
     def serve(self) -> None:
         """Let all of them work on tickets until the buffer is closed."""
         self._serves = True
+        self._share()
         for number in self._members:
             self._serve(number)
 
@@ -167,6 +193,10 @@ class RolloutActors:
         for task in tasks:
             task.cancel()
         return tasks
+
+    def _share(self) -> None:
+        """Have the buffer share its work among those that take some."""
+        self._house.buffer.expect.remote(sum(not member.leaving for member in self._members.values()))
 
     def _serve(self, number: int) -> None:
         self._members[number].serving = asyncio.create_task(self._work(number))
@@ -217,6 +247,7 @@ class RolloutActors:
         self._members[number] = _Member(node=node)
         self._say(f"rollout actor {number} has joined, with policy version {self._version}")
         if self._serves:
+            self._share()
             self._serve(number)
 
     def _leave(self, number: int) -> None:
@@ -225,6 +256,7 @@ class RolloutActors:
         self._members[number].leaving = asyncio.ensure_future(
             or_none(self._house.rollouts[number].drain.remote(), STOP_TIMEOUT_S)
         )
+        self._share()
 
     async def _let_go(self, number: int) -> None:
         while self._members[number].asked:
@@ -278,15 +310,16 @@ class RolloutActors:
         """A new actor with the newest weights, and its node."""
         config = self._house.config
         name = f"a fresh rollout actor {number}"
-        actor = self._house.start_rollout(number, self._version)
-        try:
-            await bounded(actor.start.remote(), f"{name} (starting its engine)", config.engine.start_timeout_s)
-            node = await self._node_of(actor, name)
-            sent = None
-            while self._weights is not sent:  # newer ones may come while it takes these
-                sent = self._weights
-                await bounded(self._hand(node, actor), f"weights on {name}", config.weights.timeout_s)
-        except BaseException:  # a cancelled joiner among them: nobody would end it
-            self._house.end_rollout(actor)
-            raise
+        async with self._memory if config.engine.sleep_mode else contextlib.nullcontext():
+            actor = self._house.start_rollout(number, self._version)
+            try:
+                await bounded(actor.start.remote(), f"{name} (starting its engine)", config.engine.start_timeout_s)
+                node = await self._node_of(actor, name)
+                sent = None
+                while self._weights is not sent:  # newer ones may come while it takes these
+                    sent = self._weights
+                    await bounded(self._hand(node, actor), f"weights on {name}", config.weights.timeout_s)
+            except BaseException:  # a cancelled joiner among them: nobody would end it
+                self._house.end_rollout(actor)
+                raise
         return actor, node

@@ -22,23 +22,24 @@ from actors.evaluation import Evaluation
 from cluster import machine
 from cluster.actors import House, connect
 from cluster.attendants import Attendants
+from cluster.broadcast import Broadcast
+from cluster.checkpoints import Checkpoints
 from cluster.chosen_problems import chosen_problems, with_fitting_prompts
 from cluster.config import Config, dump_config
 from cluster.dashboards.terminal import View
 from cluster.exporting import Exporter
 from cluster.held_out import HeldOut, summarise
 from cluster.metrics import MetricsWriter
-from cluster.mirror import Mirror
 from cluster.mirror import check as check_mirror
 from cluster.model_fit import check as check_model
 from cluster.model_source import resolve as resolve_model
-from cluster.probe import ProbeResult, compare
 from cluster.rates import Rates, gauges
 from cluster.report.page import write_report
 from cluster.rollouts import RolloutActors
 from cluster.run_folder import RunFolder
 from cluster.supervision import restarted, tell_run_folder
 from cluster.trackers.base import check as check_trackers
+from cluster.turns import Turns
 from cluster.waiting import GaveUp, Stopped, Waiting, as_future, bounded, explain, first
 from executor.errors import RunLost, UserError
 from executor.problem import Problem
@@ -49,9 +50,6 @@ log = logging.getLogger("cupel")
 POLL_S = 5.0
 BUFFER_TIMEOUT_S = 60.0
 STOP_S = 25.0
-SAVE_S = 600.0
-PROBE_PROBLEMS = 2
-PROBE_TOKENS = 32
 
 
 def train(config: Config, resume: Path | None = None) -> int:
@@ -89,21 +87,23 @@ class Controller:
         self._config = config
         self._folder = folder
         self._checkpoint = folder.latest_checkpoint() if resumed else None
-        self._record: dict[str, Any] = {}
+        record: dict[str, Any] = {}
         self._buffer_state: bytes | None = None
         if self._checkpoint is not None:
-            self._record, self._buffer_state = checkpoint.load_record(self._checkpoint)
-        self._step = int(self._record.get("step", 0))
+            record, self._buffer_state = checkpoint.load_record(self._checkpoint)
+        self._step = int(record.get("step", 0))
         # A stop between a step and its broadcast leaves the record one version behind what the steps amount to.
-        self._version = max(int(self._record.get("policy_version", 0)), self._step // config.weights.broadcast_every)
-        self._seconds_before = float(self._record.get("seconds", 0.0))
+        self._version = max(int(record.get("policy_version", 0)), self._step // config.weights.broadcast_every)
+        self._seconds_before = float(record.get("seconds", 0.0))
         self._started = time.monotonic()
         self._waiting = Waiting(self._beat)
         self._house = House(config, model, problems, folder.path)
         self._rollouts = RolloutActors(self._house, self._say)
         self._attendants = Attendants(config, folder, self._house, self._rollouts, lambda: self._learning, self._say)
         self._held_out = HeldOut(config, folder, held_out, self._rollouts, self._waiting, self._say)
-        self._mirror = Mirror(config.run.mirror, folder.path) if config.run.mirror is not None else None
+        self._turns = Turns(self._house, self._rollouts)
+        self._weights = Broadcast(self._house, self._rollouts, self._turns, self._waiting)
+        self._checkpoints = Checkpoints(self._house, record, self._say)
         self._rates = Rates(self._house)
         self._metrics = MetricsWriter(
             folder.path,
@@ -114,8 +114,6 @@ class Controller:
         self._exporter = Exporter(folder.path.name, config)
         self._view = View(config.run.steps)
         self._learning: int | None = None  # the step that the learner works on
-        self._probe: list[list[int]] = []
-        self._probe_scores: tuple[list[list[float]], dict[int, list[list[float]]]] | None = None
 
     # The whole of a run ---------------------------------------------------------------------------------------------
 
@@ -147,16 +145,15 @@ class Controller:
                 if not await self._rollouts.served(BUFFER_TIMEOUT_S):
                     log.warning("rollout actors still work on groups that nobody waits for")
                 after = await self._held_out.after(self._step)
-                if self._record.get("checkpoint_step") != self._step:
-                    await self._save()
+                await self._save()
+                await self._checkpoints.settle()
                 status = "finished"
             except Stopped:
                 after = None
                 await self._stop_cleanly()
                 status = "stopped"
             self._finish(status, after)
-            if self._mirror is not None:
-                await asyncio.to_thread(self._mirror.settle, SAVE_S)
+            await self._checkpoints.copied()
             return 0 if status == "finished" else 130
         except RayActorError as error:
             raise self._lost(error) from error
@@ -170,7 +167,7 @@ class Controller:
         except RayError as error:
             raise RunLost(f"Ray itself failed: {explain(error)}{self._going_on()}") from error
         except GaveUp as error:
-            if not self._probe:  # what does not start would not start the next time either
+            if not self._weights.proven:  # what does not start would not start the next time either
                 raise
             raise RunLost(f"{error}{self._going_on()}") from error
         finally:
@@ -198,10 +195,15 @@ class Controller:
 
     def _going_on(self) -> str:
         """How to go on, where there is something to go on from."""
-        return f"; cupel train --resume {self._folder.path} goes on from the last checkpoint" if self._record else ""
+        return (
+            f"; cupel train --resume {self._folder.path} goes on from the last checkpoint"
+            if self._checkpoints.record
+            else ""
+        )
 
     async def _start(self) -> None:
         self._house.build(self._version, self._checkpoint)
+        await self._waiting.all(self._house.core_reserved(), self._config.engine.start_timeout_s, say=self._say)
         await self._waiting.one(
             self._house.rollouts[0].check_prompts.remote(self._held_out.problems), "the lengths of prompts", 300
         )
@@ -217,11 +219,8 @@ class Controller:
             await self._ask_buffer("load", self._buffer_state)
             await self._ask_buffer("advance", self._version)
         if self._checkpoint is not None:
-            await self._hand_out(self._version)  # engines start from what the run began from
-        ids = [problem.id for problem in self._house.problems[:PROBE_PROBLEMS]]
-        probe = self._rollouts.ask_first(lambda actor: actor.probe.remote(ids, PROBE_TOKENS))
-        self._probe = await self._waiting.one(probe, "a probe batch", 300)
-        await self._check_weights()
+            await self._weights.hand_out(self._version)  # engines start from what the run began from
+        await self._weights.prove_first(self._version)
         self._say(f"ready after {time.monotonic() - self._started:.0f} s")
 
     async def _start_rollouts(self) -> None:
@@ -247,10 +246,12 @@ class Controller:
         try:
             if step % self._config.weights.broadcast_every == 0:
                 metrics |= await self._broadcast()
+            else:
+                await self._weights.keep()
         finally:
             # A step that is done has its line, also where a stop comes before its weights are out.
             rates, doing = await self._rates.read()
-            metrics |= rates | self._held_out.news()
+            metrics |= rates | self._held_out.news() | self._turns.metrics()
             metrics |= {
                 "rollouts_replaced": float(self._rollouts.replaced),
                 "restarts": float(restarted()),
@@ -270,6 +271,9 @@ class Controller:
 
     async def _learn(self, step: int) -> dict[str, float]:
         """One learner step. A stop gives it up and puts its batch back, unless it is too far to be given up: then it counts."""
+        if self._turns.shared:
+            await self._held_out.settle()  # an evaluation would sleep too, and the broadcast wait for it
+        await self._turns.learner()
         batch = self._house.buffer.take.remote()
         self._learning = step
         future = as_future(self._house.learner.step.remote(step, batch, self._version))
@@ -292,65 +296,36 @@ class Controller:
         await self._held_out.settle()
         version = self._version + 1
         started = time.monotonic()
-        await self._hand_out(version)
+        await self._weights.hand_out(version)
         self._version = version
         await self._ask_buffer("advance", version)
         seconds = time.monotonic() - started
-        result = await self._check_weights()
+        result = await self._weights.prove(version)
         metrics = {"broadcast_seconds": seconds, "probe_seconds": time.monotonic() - started - seconds}
         metrics["probe_difference"] = result.mean_difference
         if result.slope is not None:
             metrics["probe_slope"] = result.slope
         return metrics
 
-    async def _hand_out(self, version: int) -> None:
-        limit = self._config.weights.timeout_s
-        source = await bounded(self._house.learner.publish.remote(version), "the learner's weights", limit)
-        await self._waiting.all(self._rollouts.send(source, version), limit + self._replacing_s(), stoppable=False)
-
-    async def _check_weights(self) -> ProbeResult:
-        """Compare learner and engines on the probe. Raises UserError if an engine does not hold the learner's weights."""
-        numbers = self._rollouts.numbers
-        scores = self._rollouts.ask("the probe of rollout actor", lambda _, actor: actor.score.remote(self._probe))
-        learner, *answers = await self._waiting.all(
-            {"the learner's probe": self._house.learner.score.remote(self._probe), **scores},
-            self._config.weights.timeout_s + self._replacing_s(),
-            stoppable=False,
-        )
-        before, engines = self._probe_scores, dict(zip(numbers, answers, strict=True))
-        results = []
-        for number, engine in engines.items():
-            earlier = before[1].get(number) if before else None
-            results.append(compare(learner, engine, before[0] if before and earlier else None, earlier))
-            if complaint := results[-1].complaint(self._config.weights.probe_tolerance):
-                raise UserError(
-                    f"rollout actor {number} does not hold the learner's weights (policy version {self._version}): {complaint}"
-                )
-        self._probe_scores = (learner, engines)
-        return max(results, key=lambda result: result.mean_difference)
-
     async def _save(self) -> None:
+        """Begin a checkpoint of this step, unless there is one."""
+        if self._checkpoints.newest == self._step:
+            return
         state = await self._ask_buffer("state")
         record = {
             "step": self._step,
             "policy_version": self._version,
             "seconds": self._seconds(),
-            "checkpoint_step": self._step,
         }
-        save = self._house.learner.save.remote(self._step, state, record, self._held_out.best_step)
-        path = await bounded(save, "checkpoint", SAVE_S)
-        self._record = record
-        self._say(f"checkpoint {path}")
-        if self._mirror is not None:
-            self._mirror.follow()
+        await self._checkpoints.save(record, state, self._held_out.best_step)
 
     async def _stop_cleanly(self) -> None:
         """Leave a checkpoint of what is done; before the start is over there is nothing new to keep."""
-        if not self._probe:
+        if not self._weights.proven:
             return
         self._view.update({"controller": "writing a checkpoint"})
-        if self._record.get("checkpoint_step") != self._step:
-            await self._save()
+        await self._save()
+        await self._checkpoints.settle()
 
     # Waiting --------------------------------------------------------------------------------------------------------
 
@@ -360,14 +335,11 @@ class Controller:
             getattr(self._house.buffer, method).remote(*arguments), f"the buffer ({method})", BUFFER_TIMEOUT_S
         )
 
-    def _replacing_s(self) -> float:
-        """Seconds that the replacement of a lost rollout actor may add to a wait for all of them."""
-        return self._config.engine.start_timeout_s
-
     def _beat(self, waiting: str) -> None:
         """Say what is waited for; raises what ended a rollout actor for good, or what the watchdog found."""
         self._rollouts.check()
         self._attendants.check()
+        self._checkpoints.check()
         state: dict[str, Any] = {"controller": waiting, "step": self._step, "policy_version": self._version}
         self._view.update(state)
         workers = {"rollout_actors": self._rollouts.staying, "executor_workers": len(self._house.executors)}
@@ -409,6 +381,7 @@ class Controller:
             *self._rollouts.cancel(),
             *self._attendants.cancel(),
             *self._held_out.cancel(),
+            *self._checkpoints.cancel(),
         ]
         for task in tasks:
             task.cancel()

@@ -44,9 +44,9 @@ async def _answers(actor: Any) -> Sight:
 
 
 async def _rollout(actor: Any) -> Sight:
-    # While programs are judged it is the executors' turn.
+    # While programs are judged it is the executors' turn, while the engine sleeps the learner's.
     seen = await actor.gauges.remote()
-    return Sight((seen["generated_tokens"], seen["groups"]), busy=seen["generating"] > 0)
+    return Sight((seen["generated_tokens"], seen["groups"]), busy=seen["generating"] > 0 and not seen["asleep"])
 
 
 async def _groups(house: House, number: int) -> str:

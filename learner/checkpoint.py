@@ -12,11 +12,14 @@ import json
 import os
 import random
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from executor.errors import UserError
@@ -27,18 +30,60 @@ from learner.critic import Critic
 _COPIED = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens", "generation_config")
 
 
-def save(
-    checkpoints: Path,
-    step: int,
-    *,
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint holds, as it was at one moment."""
+
+    module: PreTrainedModel
+    """Its shape; the numbers are in `weights`."""
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    critic: dict[str, Tensor] | None
+    torch_random: Tensor
+    python_random: tuple[Any, ...]
+    buffer_state: bytes
+    record: dict[str, Any]
+
+
+def capture(
     module: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     critic: Critic | None,
-    source: Path,
     buffer_state: bytes,
     record: dict[str, Any],
-    keep: int,
-    best: int | None = None,
+    *,
+    copied: bool,
+) -> Snapshot:
+    """What there is now; `copied` to the machine's memory, so that training can go on while it is written."""
+    copies: dict[tuple[int, torch.Size], Tensor] = {}
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: kept(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [kept(item) for item in value]
+        if not (copied and isinstance(value, Tensor)):
+            return value
+        # Tied weights stay one tensor, which is how they are written once.
+        key = (value.data_ptr(), value.shape)
+        if key not in copies:
+            copies[key] = value.detach().to("cpu", copy=True)
+        return copies[key]
+
+    return Snapshot(
+        module=module,
+        weights=kept(dict(module.state_dict())),
+        optimizer=kept(optimizer.state_dict()),
+        critic=None if critic is None else kept(dict(critic.state_dict())),
+        torch_random=torch.get_rng_state(),
+        python_random=random.getstate(),
+        buffer_state=buffer_state,
+        record=record,
+    )
+
+
+def write(
+    checkpoints: Path, step: int, snapshot: Snapshot, *, source: Path, keep: int, best: int | None = None
 ) -> Path:
     """Write the checkpoint of `step` and remove all but the newest `keep` and that of step `best`.
 
@@ -50,22 +95,22 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
         trainer = temporary / "trainer"
         trainer.mkdir(parents=True)
-        module.save_pretrained(temporary)
+        snapshot.module.save_pretrained(temporary, state_dict=snapshot.weights)
         for path in source.iterdir():
             if path.is_file() and path.name.startswith(_COPIED):
                 shutil.copy(path, temporary / path.name)
         torch.save(
             {
-                "optimizer": optimizer.state_dict(),
-                "torch_random": torch.get_rng_state(),
-                "python_random": random.getstate(),
+                "optimizer": snapshot.optimizer,
+                "torch_random": snapshot.torch_random,
+                "python_random": snapshot.python_random,
             },
             trainer / "state.pt",
         )
-        if critic is not None:
-            critic.save(trainer)
-        (trainer / "buffer.bin").write_bytes(buffer_state)
-        (trainer / "record.json").write_text(json.dumps(record, indent=1))
+        if snapshot.critic is not None:
+            save_file({name: tensor.contiguous() for name, tensor in snapshot.critic.items()}, trainer / CRITIC_FILE)
+        (trainer / "buffer.bin").write_bytes(snapshot.buffer_state)
+        (trainer / "record.json").write_text(json.dumps(snapshot.record, indent=1))
         for path in temporary.rglob("*"):
             if path.is_file():
                 _sync(path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
@@ -41,7 +41,7 @@ class Critic(nn.Module):
         self.head = nn.Linear(policy.hidden_size, 1)
         nn.init.normal_(self.head.weight, std=_HEAD_DEVIATION / policy.hidden_size**0.5)
         nn.init.zeros_(self.head.bias)
-        self.to(policy.device)
+        self.to(policy.module.device)
 
     def values(self, packed: PackedSequence, policy_states: Tensor | None) -> Tensor:
         """Estimates `[N]` before the trained tokens, with gradient; `policy_states` `[N, hidden]` are used where the trunk is shared."""
@@ -53,10 +53,6 @@ class Critic(nn.Module):
                 states = trunk_states(self.trunk, packed)
         return self.head(states.float())[:, 0]
 
-    def save(self, folder: Path) -> None:
-        """Write the weights to `folder`."""
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / FILE)
-
     def load(self, folder: Path) -> None:
-        """Put weights back as `save` wrote them. Raises OSError where there are none."""
+        """Put weights back from a checkpoint's folder. Raises OSError where there are none."""
         self.load_state_dict(load_file(folder / FILE))

@@ -60,11 +60,15 @@ def trunk_states(trunk: Any, packed: PackedSequence) -> Tensor:
 class Policy:
     """The model that is trained."""
 
-    def __init__(self, folder: Path, *, autocast: torch.dtype | None, temperature: float, device: str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, *, autocast: torch.dtype | None, temperature: float, device: str = "cpu", away: bool = False
+    ) -> None:
+        """The model in `folder`, to compute on `device`; `away`: it is to be brought there first (learner/residence.py)."""
         self._encoder_decoder: bool = AutoConfig.from_pretrained(folder, local_files_only=True).is_encoder_decoder
         kind = AutoModelForSeq2SeqLM if self._encoder_decoder else AutoModelForCausalLM
         self.module: PreTrainedModel = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        self.module.to(device)  # type: ignore[arg-type]
+        if not away:
+            self.module.to(device)  # type: ignore[arg-type]
         self.module.eval()  # the engine samples without dropout
         use_segments(self.module)
         self.device = device

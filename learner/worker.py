@@ -10,12 +10,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from buffer.trajectory import Group, Trajectory
@@ -32,6 +35,7 @@ from learner.minibatches import updates
 from learner.model import Policy
 from learner.packing import PackedSequence, WeightedTrajectory, pack
 from learner.reference import ReferencePolicy
+from learner.residence import Residence
 from learner.weights.transport import Transport
 
 
@@ -58,6 +62,8 @@ class LearnerSettings:
     run_folder: str
     keep_checkpoints: int
     engine_dtype: str
+    shares_device: bool = False
+    """An engine has the device in turn with the learner, which begins away from it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Totals:
 
 
 class Learner:
-    """One learner process (a Ray actor with two threads: a step can be aborted while it runs)."""
+    """One learner process (a Ray actor with three threads: a step can be aborted while it runs, and a checkpoint awaited meanwhile)."""
 
     def __init__(self, settings: LearnerSettings, resume: str | None = None) -> None:
         """Load the policy from `settings.model_path`, or all of the trainer's state from the checkpoint folder `resume`."""
@@ -86,6 +92,7 @@ class Learner:
             autocast=autocast,
             temperature=settings.temperature,
             device=self._device,
+            away=settings.shares_device,
         )
         self._reference = ReferencePolicy(Path(settings.model_path)) if self._loss.reference_policy else None
         critic = self._loss.critic
@@ -108,10 +115,13 @@ class Learner:
             several_updates=settings.epochs * settings.minibatches > 1,
             max_tokens=settings.micro_batch_tokens,
         )
+        self._residence = Residence(self._device, self._numbers, away=settings.shares_device)
         self._tokenizer = AutoTokenizer.from_pretrained(settings.model_path, local_files_only=True)
         self._transport = Transport()
         self._engine_dtype: torch.dtype = getattr(torch, settings.engine_dtype)
         self._abort = threading.Event()
+        self._writer = ThreadPoolExecutor(1, "cupel-checkpoint")
+        self._writing: Future[Path] | None = None
 
     def ready(self) -> int:
         """Parameters of the policy; answers once the learner can step."""
@@ -123,6 +133,7 @@ class Learner:
         `step` counts from 1; `policy_version` is the version that the learner's weights will be broadcast after, for staleness.
         """
         started = time.monotonic()
+        self._residence.come_back()
         chosen = self._chosen(step, groups)
         estimates = self._estimate(chosen, self._aborted)
         if estimates is None:
@@ -206,7 +217,7 @@ class Learner:
         log_probs, states = self._policy.predict(sequence)
         columns = {name: torch.tensor(values, device=self._device) for name, values in sequence.columns.items()}
 
-        def tensor(values: list) -> torch.Tensor:
+        def tensor(values: list) -> Tensor:
             return torch.tensor(values, device=self._device)
 
         return TokenBatch(
@@ -241,6 +252,18 @@ class Learner:
         self._abort.clear()
         return self._transport.publish(self._policy.state_for_engine(self._engine_dtype), policy_version)
 
+    def rest(self) -> None:
+        """Give the device's memory back until it has something to compute again."""
+        self._residence.leave()
+
+    def _numbers(self) -> Iterator[Tensor]:
+        """Every tensor that lies on the device between two steps."""
+        for module in (self._policy.module, *([self._critic] if self._critic is not None else [])):
+            yield from module.parameters()
+            yield from module.buffers()
+        for state in self._optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+
     def carried_weights(self, policy_version: int) -> numpy.ndarray:
         """Published weights as bytes, for machines that do not see this one's memory; of the last two versions."""
         return self._transport.carried(policy_version)
@@ -251,24 +274,28 @@ class Learner:
 
     def score(self, probe: list[list[int]]) -> list[list[float]]:
         """Log-probabilities of the probe's tokens after the first, at temperature 1, under the weights as engines hold them."""
+        self._residence.come_back()
         return self._policy.score(probe, self._engine_dtype)
 
-    def save(self, step: int, buffer_state: bytes, record: dict[str, Any], best: int | None = None) -> str:
-        """Write a checkpoint; that of step `best` stays however old. Raises UserError if it cannot be written."""
-        return str(
-            checkpoint.save(
-                self._folder / "checkpoints",
-                step,
-                module=self._policy.module,
-                optimizer=self._optimizer,
-                critic=self._critic,
-                source=Path(self._settings.model_path),
-                buffer_state=buffer_state,
-                record=record,
-                keep=self._settings.keep_checkpoints,
-                best=best,
-            )
+    def save(self, step: int, buffer_state: bytes, record: dict[str, Any], best: int | None, copied: bool) -> None:
+        """Begin to write a checkpoint; that of step `best` stays however old. `copied`: steps may follow before `written` has answered."""
+        snapshot = checkpoint.capture(
+            self._policy.module, self._optimizer, self._critic, buffer_state, record, copied=copied
         )
+        self._writing = self._writer.submit(
+            checkpoint.write,
+            self._folder / "checkpoints",
+            step,
+            snapshot,
+            source=Path(self._settings.model_path),
+            keep=self._settings.keep_checkpoints,
+            best=best,
+        )
+
+    def written(self) -> str:
+        """The checkpoint that `save` began, once it is whole. Raises UserError if it cannot be written."""
+        assert self._writing is not None, "save() has been called"
+        return str(self._writing.result())
 
     def close(self) -> None:
         """Give shared memory back."""

@@ -147,9 +147,9 @@ class Hosts(Nodes):
         network.add("head")
         super().__init__(folder, *head, port=port, **environment)
 
-    def join(self, name: str, role: str, cpus: int) -> None:
+    def join(self, name: str, role: str, cpus: int, gpus: int = 0) -> None:
         self.network.add(name)
-        super().join(name, role, cpus)
+        super().join(name, role, cpus, gpus)
 
     def ip(self, name: str) -> str:
         return self.network.ip(name)

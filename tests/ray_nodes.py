@@ -66,8 +66,10 @@ class Nodes:
         """A folder of one node's; in one they would unpack a job's files over one another while these are read."""
         return self._folder / str(next(self._numbers))
 
-    def join(self, name: str, role: str, cpus: int) -> None:
-        self._start(name, f"--address={self.address}", f"--num-cpus={cpus}", f"--labels=cupel-role={role}")
+    def join(self, name: str, role: str, cpus: int, gpus: int = 0) -> None:
+        """A node of that role; the GPUs need not be there, Ray only counts them."""
+        resources = [f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
+        self._start(name, f"--address={self.address}", *resources, f"--labels=cupel-role={role}")
 
     def _start(self, name: str, *arguments: str, **environment: str) -> None:
         log = (self._folder / f"{name}.log").open("wb")

@@ -190,7 +190,7 @@ class Cohort:
     """Responses that began together: `[rows]` prompts, settings, and the tokens drawn so far, one list a row."""
 
     def __init__(self, model: PreTrainedModel, prompts: list[list[int]], sampling: list[SamplingSettings]) -> None:
-        self._passes = passes(model)
+        self._model, self._passes = model, passes(model)
         self._prompts, self._sampling = prompts, sampling
         self._responses: list[list[int]] = [[] for _ in prompts]
         self._last: Tensor | None = None  # [rows] the newest tokens, not read yet; None: nothing has been read
@@ -219,8 +219,8 @@ class Cohort:
             self._passes.keep(index)
 
     def forget(self) -> None:
-        """Throw keys and values away: the weights have changed."""
-        self._last = None
+        """Throw keys and values away: the weights have changed, or their memory is needed."""
+        self._last, self._passes = None, passes(self._model)
 
 
 def score(model: PreTrainedModel, token_ids: list[int]) -> list[float]:

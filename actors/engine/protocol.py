@@ -51,6 +51,8 @@ class EngineSettings:
     """Over how many GPUs a model is split."""
     metrics_name: str | None = None
     """What vLLM's own metrics are exported under, by way of Ray; None: they are not."""
+    sleep_mode: bool = False
+    """It is to be able to give a GPU's memory back."""
 
 
 class EngineError(Exception):
@@ -80,8 +82,19 @@ class Engine(Protocol):
     async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
         """Take the weights that `source` names and return the seconds that generation stood still.
 
-        Requests under way go on with the new weights. Raises EngineError if it failed: the engine is then unusable.
+        Requests under way go on with the new weights, and an engine that sleeps wakes with them. Raises EngineError if it failed: the engine is then unusable.
         """
+        ...
+
+    async def sleep(self) -> None:
+        """Give the memory of weights, keys and values back until `wake`: no token is sampled, requests wait where they are, new ones too.
+
+        Nothing to an engine that sleeps. Raises EngineError if it failed: the engine is then unusable.
+        """
+        ...
+
+    async def wake(self) -> None:
+        """Go on with the weights from before. Nothing to an engine that is awake. Raises EngineError if it failed."""
         ...
 
     def gauges(self) -> dict[str, float]:

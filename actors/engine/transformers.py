@@ -3,7 +3,7 @@
 One thread of this process holds the model. It takes requests from a bounded queue, admits them in cohorts (so a request waits for a part of the engine to
 become free, not for all of it), and goes round the cohorts token by token. Invariants: whatever is not a forward pass (an update, a score, a new
 request) happens between two tokens and in that thread alone, so a token's version is the version of the weights that drew it; after an
-update all keys and values are computed again; whatever goes wrong in the thread ends the engine, and then every request fails with EngineError.
+update or a sleep all keys and values are computed again; whatever goes wrong in the thread ends the engine, and then every request fails with EngineError.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class TransformersEngine:
         # Of the thread alone.
         self._waiting: deque[_Request] = deque()
         self._running: list[_Running] = []
+        self._asleep = False
         # Between the thread and the event loop.
         places = QUEUED * settings.max_sequences
         self._places = asyncio.Semaphore(places)
@@ -159,6 +160,12 @@ class TransformersEngine:
         self._paused_seconds += seconds
         return seconds
 
+    async def sleep(self) -> None:
+        await self._call("sleep", self._lie_down)
+
+    async def wake(self) -> None:
+        await self._call("waking", self._get_up)
+
     async def _call(self, what: str, function: Callable[[], T]) -> T:
         """Have the thread do something between two tokens, one thing at a time."""
         async with self._calls:
@@ -182,6 +189,7 @@ class TransformersEngine:
             "prompt_tokens": float(self._prompt_tokens),
             "running_requests": float(self._unanswered),
             "paused_seconds": self._paused_seconds,
+            "asleep": float(self._asleep),
         }
 
     async def shutdown(self) -> None:
@@ -202,6 +210,8 @@ class TransformersEngine:
         try:
             with torch.inference_mode():
                 while self._take_in():
+                    if self._asleep:
+                        continue
                     self._admit()
                     for running in self._running:
                         self._step(running)
@@ -212,7 +222,7 @@ class TransformersEngine:
 
     def _take_in(self) -> bool:
         """Take what has arrived, and do at once what is not a request. False when the engine is to end."""
-        idle = not self._running and not self._waiting
+        idle = self._asleep or not (self._running or self._waiting)
         while self._reason is None:
             try:
                 job = self._inbox.get(block=idle, timeout=IDLE_S)
@@ -297,7 +307,22 @@ class TransformersEngine:
         for running in self._running:
             running.cohort.forget()
         self._version = policy_version
+        self._get_up()
         return time.monotonic() - started
+
+    def _lie_down(self) -> None:
+        if self._asleep:
+            return
+        for running in self._running:
+            running.cohort.forget()
+        self._model.to("cpu")  # type: ignore[arg-type]
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+        self._asleep = True
+
+    def _get_up(self) -> None:
+        self._model.to(self._device)  # type: ignore[arg-type]
+        self._asleep = False
 
     def _end(self, reason: str) -> None:
         """Say so to everyone who waits, and to everyone who will ask."""

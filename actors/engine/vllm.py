@@ -168,6 +168,8 @@ class VllmEngine:
                 worker_extension_cls="actors.engine.vllm.WorkerExtension",
                 weight_transfer_config=WeightTransferConfig(backend=BACKEND),  # type: ignore[arg-type]
                 tensor_parallel_size=settings.tensor_parallel,
+                # Told, because inside a placement group vLLM would choose Ray.
+                distributed_executor_backend="uni" if settings.tensor_parallel == 1 else "mp",
                 **self._memory(settings),
             ),
             stat_loggers=_stat_loggers(settings),
@@ -177,6 +179,9 @@ class VllmEngine:
         # For each request under way: how many of its tokens belong to versions before the given one.
         self._boundaries: dict[str, list[tuple[int, int]]] = {}
         self._update_lock = asyncio.Lock()
+        self._asleep_since: float | None = None
+        # 1: the weights go to the machine's memory, keys and values go. A CPU's engine has nowhere else to put them: it only stands still.
+        self._sleep_level = 0 if current_platform.is_cpu() else 1
         self._generated_tokens = self._prompt_tokens = self._cached_tokens = 0
         self._paused_seconds = 0.0
 
@@ -186,13 +191,12 @@ class VllmEngine:
             # Blocks of 128 tokens, the default, are longer than most prompts, which then share nothing.
             return {
                 "kv_cache_memory_bytes": int(settings.kv_cache_gib * GIB),
-                "distributed_executor_backend": "uni" if settings.tensor_parallel == 1 else "mp",
                 "block_size": 32,
                 # A prompt computed in parts takes back a draw of its request's generator, which a CPU's cannot do.
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(_BATCHED_TOKENS, settings.max_model_tokens),
             }
-        return {"gpu_memory_utilization": settings.gpu_memory_share}
+        return {"gpu_memory_utilization": settings.gpu_memory_share, "enable_sleep_mode": settings.sleep_mode}
 
     @property
     def policy_version(self) -> int:
@@ -253,8 +257,10 @@ class VllmEngine:
 
     async def update_weights(self, source: dict[str, str], policy_version: int) -> float:
         async with self._update_lock:
-            started = time.monotonic()
+            stopped = self._asleep_since or time.monotonic()
             try:
+                if self._asleep_since is not None and self._sleep_level:
+                    await self._llm.wake_up(["weights"])
                 # "keep" freezes the requests under way; clearing the caches makes them compute their keys and values again.
                 await self._llm.pause_generation(mode="keep", clear_cache=True)
                 counts, *_ = await self._llm.collective_rpc("cupel_token_counts")
@@ -262,13 +268,42 @@ class VllmEngine:
                 await self._llm.update_weights(WeightTransferUpdateRequest(update_info=dict(source)))
                 await self._llm.finish_weight_update(weight_version=str(policy_version))
                 self._stamp(counts, policy_version)
+                await self._rouse(["kv_cache"])
             except Exception as error:
                 raise EngineError(f"weights of policy version {policy_version} did not arrive: {error}") from error
             finally:
                 await self._llm.resume_generation()
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - stopped
             self._paused_seconds += seconds
             return seconds
+
+    async def sleep(self) -> None:
+        async with self._update_lock:
+            if self._asleep_since is not None:
+                return
+            try:
+                await self._llm.sleep(self._sleep_level, mode="keep")
+            except Exception as error:
+                raise EngineError(f"the engine could not sleep: {type(error).__name__}: {error}") from error
+            self._asleep_since = time.monotonic()
+
+    async def wake(self) -> None:
+        async with self._update_lock:
+            if self._asleep_since is None:
+                return
+            stopped = self._asleep_since
+            try:
+                await self._rouse(["weights", "kv_cache"])
+                await self._llm.resume_generation()
+            except Exception as error:
+                raise EngineError(f"the engine could not wake up: {type(error).__name__}: {error}") from error
+            self._paused_seconds += time.monotonic() - stopped
+
+    async def _rouse(self, memory: list[str]) -> None:
+        """Take the rest of a sleeping engine's memory again."""
+        if self._asleep_since is not None and self._sleep_level:
+            await self._llm.wake_up(memory)
+        self._asleep_since = None
 
     def _stamp(self, counts: dict[str, int], policy_version: int) -> None:
         """Let every token sampled from now on count for `policy_version`."""
@@ -289,6 +324,7 @@ class VllmEngine:
             "cached_prompt_tokens": float(self._cached_tokens),
             "running_requests": float(len(self._boundaries)),
             "paused_seconds": self._paused_seconds,
+            "asleep": float(self._asleep_since is not None),
         }
 
     async def shutdown(self) -> None:

@@ -90,20 +90,23 @@ class CentralBuffer:
         self._answer()
 
     def _answer(self) -> None:
-        """Whoever has polled longest takes all that it has room for, as with the actor's condition."""
+        """Polls in the order in which they came; each takes what it has room for and its part allows, as with the actor's condition."""
+        left: deque[tuple[Asker, int, int, float]] = deque()
         while self._polls:
-            asker, process, limit, since = self._polls[0]
-            if asker.process == process:
-                tickets = self.replay.acquire(limit, asker.name)
-                if not tickets:
-                    return
-                for ticket in tickets:
-                    self.ledger.out[ticket.group_id] = asker.name
-                # Polls that ended empty-handed and came again meanwhile are not single events.
-                again = int((self._clock.now - since) / _POLL_S)
-                done = self.loop.serve(again * self._setting.call_s) if again else self._clock.now
-                self._clock.at(done + self._setting.latency_s, asker.receive, process, tickets)
-            self._polls.popleft()
+            asker, process, limit, since = poll = self._polls.popleft()
+            if asker.process != process:
+                continue
+            tickets = self.replay.acquire(limit, asker.name)
+            if not tickets:
+                left.append(poll)
+                continue
+            for ticket in tickets:
+                self.ledger.out[ticket.group_id] = asker.name
+            # Polls that ended empty-handed and came again meanwhile are not single events.
+            again = int((self._clock.now - since) / _POLL_S)
+            done = self.loop.serve(again * self._setting.call_s) if again else self._clock.now
+            self._clock.at(done + self._setting.latency_s, asker.receive, process, tickets)
+        self._polls = left
 
     def put(self, group: Group, tokens: int, then: Callable[[], None]) -> None:
         """A finished group; `then` is called when the actor knows that it arrived."""

@@ -98,6 +98,7 @@ class Simulation:
         draws = Draws(setting)
         self.engines, self.learner_gpus = split(setting, draws)
         self.buffer = CentralBuffer(self.clock, setting, setting.groups)
+        self.buffer.replay.expect(self.engines)
         number = min(setting.simulated_workers, setting.workers)
         slots = {f"executor-{i}": len(range(i, setting.slots_in_all, number)) for i in range(number)}
         self.workers = {name: Worker(self.clock, count) for name, count in slots.items()}

@@ -152,7 +152,6 @@ def measure(rounds: int = ROUNDS) -> tuple[dict[str, float], list[tuple[str, flo
         "put_s": empty,
         "ready_group_s": _least(rounds, lambda: _ready_s(2000)),
         "wake_s": _wake_s(rounds),
-        "group_token_s": token,
         "place_worker_s": max(0.0, many - few) / (2000 - 16),
     }
     rates = [

@@ -1,6 +1,6 @@
 """A synchronous run that is killed and gone on with is the run that was not: the same tokens, the same metrics, to the last bit.
 
-With the transformers engine and one sequence at a time. vLLM computes sequences together as they come, and the last bits of a log-probability depend on company.
+One of the runs has its engine sleep while the learner works, and writes its checkpoints while training goes on. With the transformers engine and one sequence at a time: vLLM computes sequences together as they come, and the last bits of a log-probability depend on company.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ ALGORITHMS = {
         "rollout.feedback=random",
         "learner.micro_batch_tokens=1024",
         "learner.minibatches=2",
+        "engine.sleep_mode=true",
+        "run.asynchronous_checkpoints=true",
     ],
 }
 # How long something took, how much was done in that time, and what the machine was doing when it was asked.

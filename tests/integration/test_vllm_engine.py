@@ -1,4 +1,4 @@
-"""vLLM itself, with the default model: more prompt tokens at once than one pass holds, each request with a seed of its own."""
+"""vLLM itself: with the default model, more prompt tokens at once than one pass holds, each request with a seed of its own; with a tiny one, sleep."""
 
 from __future__ import annotations
 
@@ -56,3 +56,36 @@ def test_prompts_that_no_pass_holds_at_once_are_answered_and_a_seed_gives_the_sa
     assert all(1 <= len(completion.token_ids) <= RESPONSE_TOKENS for completion in first)
     assert [completion.token_ids for completion in first] == [completion.token_ids for completion in second]
     assert len({tuple(completion.token_ids) for completion in first}) > 1
+
+
+def test_an_engine_that_sleeps_draws_nothing_and_goes_on_with_the_weights_it_is_given(vllm_model_folder: Path) -> None:
+    async def slept() -> None:
+        settings = EngineSettings(
+            str(vllm_model_folder), "float32", 1024, 4, 0.1, 0.2, 1, 0, backend="vllm", sleep_mode=True
+        )
+        engine = await start(settings)
+        try:
+            sampling = SamplingSettings(1.0, 1.0, 800, seed=1)
+            undisturbed = (await engine.generate([5, 6, 7], sampling)).token_ids
+            asked = asyncio.ensure_future(engine.generate([5, 6, 7], sampling))
+            await asyncio.sleep(0.3)
+            await engine.sleep()
+            await engine.sleep()
+            assert not asked.done() and engine.gauges()["asleep"] == 1
+            late = asyncio.ensure_future(engine.generate([8, 9], SamplingSettings(1.0, 1.0, 4, seed=2)))
+            await asyncio.sleep(0.5)
+            assert not late.done()
+            await engine.wake()
+            assert len((await late).token_ids) == 4
+            assert (await asked).token_ids == undisturbed
+            asked = asyncio.ensure_future(engine.generate([5, 6, 7], sampling))
+            await asyncio.sleep(0.3)
+            await engine.sleep()
+            await engine.update_weights({"path": str(vllm_model_folder / "model.safetensors")}, 1)
+            versions = (await asked).policy_versions
+            assert versions[0] == 0 and versions[-1] == 1 and versions == sorted(versions)
+            assert engine.gauges()["asleep"] == 0 and engine.gauges()["paused_seconds"] > 0.5
+        finally:
+            await engine.shutdown()
+
+    asyncio.run(asyncio.wait_for(slept(), 240))

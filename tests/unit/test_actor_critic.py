@@ -150,7 +150,8 @@ def test_a_checkpoint_keeps_the_critic_and_the_reference(make: Make, network: st
     loss = {"value_network": network}
     learner = make(loss=loss)
     learner.step(1, batch(), 0)
-    folder = learner.save(1, b"", {"step": 1})
+    learner.save(1, b"", {"step": 1}, None, copied=False)
+    folder = learner.written()
     resumed = make(resume=folder, loss=loss)
     straight, again = learner.step(2, batch(), 0), resumed.step(2, batch(), 0)
     assert straight is not None and again is not None

@@ -9,6 +9,7 @@ version), which is not how the buffer decides.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.steps_since_refresh = 0
         self.version = 0
         self.issued = 0
+        self.expected = 1  # rollout actors
 
     @initialize(data=st.data())
     def start(self, data: st.DataObject) -> None:
@@ -87,9 +89,13 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 12), holder=HOLDERS)
     def acquire(self, limit: int, holder: str) -> None:
-        for place, ticket in enumerate(self.replay.acquire(limit, holder)):
+        free = max(0, self.replay.allowed - self.issued) + len(self.again)
+        held = sum(owner == holder for _, owner in self.outstanding.values())
+        part = math.ceil((free + len(self.outstanding)) / self.expected)
+        tickets = self.replay.acquire(limit, holder)
+        assert len(tickets) == max(0, min(limit, free, part - held))
+        for ticket in tickets:
             assert ticket.issued_version == self.version
-            assert place < limit
             assert ticket.group_id not in self.outstanding
             if ticket.group_id == self.issued:
                 assert not self.again  # work to be done again comes first
@@ -97,6 +103,17 @@ class BufferMachine(RuleBasedStateMachine):
             else:
                 self.again.remove(ticket.group_id)
             self.outstanding[ticket.group_id] = (ticket, holder)
+
+    def acquire_all(self) -> None:
+        """Those that are expected, once each, leave nothing that might be under way."""
+        for number in range(self.expected):
+            self.acquire(10_000, f"rollout-{number}")
+        assert not self.again and self.issued >= self.replay.allowed
+
+    @rule(holders=st.integers(1, 3))
+    def expect(self, holders: int) -> None:
+        self.expected = holders
+        self.replay.expect(holders)
 
     def pick(self, data: st.DataObject) -> Ticket:
         return self.outstanding[data.draw(st.sampled_from(sorted(self.outstanding)))][0]
@@ -197,11 +214,11 @@ class BufferMachine(RuleBasedStateMachine):
         self.taken = []
 
     @precondition(lambda self: not self.taken)
-    @rule(rounds=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=4), holder=HOLDERS)
-    def run_with_slow_groups(self, rounds: list[tuple[int, int]], holder: str) -> None:
+    @rule(rounds=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=4))
+    def run_with_slow_groups(self, rounds: list[tuple[int, int]]) -> None:
         """The oldest groups take long while newer ones come in and the learner goes on: what the bound is for."""
         for slow, most in rounds:
-            self.acquire(10_000, holder)
+            self.acquire_all()
             for group_id in sorted(self.outstanding)[slow:]:
                 self.finish(self.outstanding[group_id][0])
             for _ in range(most):
@@ -225,6 +242,7 @@ class BufferMachine(RuleBasedStateMachine):
     def loaded(self, text: str) -> Replay:
         replay = Replay(self.settings, self.problems)
         replay.load_state_dict(json.loads(text))
+        replay.expect(self.expected)
         assert json.dumps(replay.state_dict()) == text
         return replay
 
@@ -250,7 +268,7 @@ class BufferMachine(RuleBasedStateMachine):
             self.commit()
             self.catch_up()
         for _ in range(4):
-            self.acquire(10_000, "rollout-0")
+            self.acquire_all()
             for group_id in sorted(self.outstanding, reverse=True):
                 self.finish(self.outstanding[group_id][0])
             assert self.replay.ready(), self.replay.waiting_for()

@@ -67,6 +67,14 @@ def test_a_lost_holder_costs_no_attempt_and_only_its_own_tickets_come_again() ->
     assert replay.put(answer(kept[0]))
 
 
+def test_work_that_is_scarce_is_shared_by_those_who_are_expected() -> None:
+    replay = replay_of(groups_per_step=4, max_staleness=1)
+    replay.expect(3)
+    assert [len(replay.acquire(16, name)) for name in ("a", "b", "a", "c", "c")] == [3, 3, 0, 2, 0]
+    replay.release("b")
+    assert len(replay.acquire(16, "b again")) == 3
+
+
 def test_a_put_counts_once() -> None:
     replay = replay_of()
     ticket, other = replay.acquire(2, "r")

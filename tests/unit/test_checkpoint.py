@@ -33,18 +33,8 @@ def trained(model_folder: Path) -> Trained:
 
 
 def save(checkpoints: Path, step: int, trained: Trained, source: Path, keep: int = 2, best: int | None = None) -> Path:
-    return checkpoint.save(
-        checkpoints,
-        step,
-        module=trained[0],
-        optimizer=trained[1],
-        critic=None,
-        source=source,
-        buffer_state=b"buffer %d" % step,
-        record={"step": step},
-        keep=keep,
-        best=best,
-    )
+    snapshot = checkpoint.capture(*trained, None, b"buffer %d" % step, {"step": step}, copied=False)
+    return checkpoint.write(checkpoints, step, snapshot, source=source, keep=keep, best=best)
 
 
 def test_transformers_loads_the_folder_as_it_is(trained: Trained, model_folder: Path, tmp_path: Path) -> None:
@@ -150,6 +140,19 @@ def test_a_full_disk_leaves_nothing_behind_and_old_checkpoints_untouched(
     assert contents(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["step_1"]
     assert folder_of(tmp_path, 2) == save(tmp_path, 2, trained, model_folder, keep=1)
+
+
+def test_a_copy_is_of_its_moment_whatever_is_trained_while_it_is_written(
+    trained: Trained, model_folder: Path, tmp_path: Path
+) -> None:
+    module, optimizer = trained
+    expected = contents(save(tmp_path / "straight", 1, trained, model_folder))
+    copy = checkpoint.capture(*trained, None, b"buffer 1", {"step": 1}, copied=True)
+    module(torch.tensor([[7, 6, 5]])).logits.square().mean().backward()
+    optimizer.step()
+    torch.rand(3)
+    assert contents(checkpoint.write(tmp_path / "beside", 1, copy, source=model_folder, keep=1)) == expected
+    assert contents(save(tmp_path / "later", 1, trained, model_folder)) != expected
 
 
 def test_a_folder_that_cannot_be_made_is_told(trained: Trained, model_folder: Path, tmp_path: Path) -> None:

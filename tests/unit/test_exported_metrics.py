@@ -25,7 +25,7 @@ from learner.batch_metrics import batch_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 # Whose code adds to the line by name; batch_metrics and Rates are asked themselves.
-WRITERS = ["cluster/run.py", "cluster/held_out.py", "learner/worker.py", "learner/estimates.py"]
+WRITERS = ["cluster/run.py", "cluster/held_out.py", "cluster/turns.py", "learner/worker.py", "learner/estimates.py"]
 WRITERS += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "learner" / "losses").glob("*.py"))]
 VARIABLES = {"metrics", "found", "sums"}  # what they call a line, or a part of it
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.nodes import ROLE_LABEL, Node
-from cluster.placement import Demand, Place, plan
+from cluster.placement import Core, Demand, Place, plan
 from executor.errors import UserError
 
 
@@ -129,3 +129,24 @@ def test_a_plan_that_is_not_refused_fits(
 def test_where_a_lone_node_is_to_grow_executors_ask_for_what_an_autoscaler_sees() -> None:
     assert plan(pool(0), Demand(1, 4, 2), growing=True).executor == Place(cpus=2.0, spread=True)
     assert plan(pool(0), Demand(1, 4, 2)).executor == Place()
+
+
+def test_learner_and_first_engine_are_reserved_together() -> None:
+    assert plan(pool(0), Demand()).core is None
+    assert plan(pool(1), Demand()).core == Core(({"GPU": 1.0},), ({},), 0, 0)
+    assert plan(pool(8), Demand(3, tensor_parallel=2)).core == Core(({"GPU": 1.0}, {"GPU": 2.0}), ({}, {}), 0, 1)
+    nodes = labelled(learner={"GPU": 1.0}, engine={"GPU": 8.0}, executor={"CPU": 64.0})
+    labels = ({ROLE_LABEL: "learner"}, {ROLE_LABEL: "engine"})
+    assert plan(nodes, Demand(4)).core == Core(({"GPU": 1.0}, {"GPU": 1.0}), labels, 0, 1)
+    without = labelled(learner={"GPU": 1.0}, engine={"CPU": 8.0}, executor={"CPU": 64.0})
+    assert plan(without, Demand(4)).core is None
+
+
+def test_learner_and_engine_that_take_turns_are_on_one_gpu_however_many_there_are() -> None:
+    placement = plan(pool(8), Demand(sleep_mode=True))
+    assert (placement.learner.gpus, placement.rollout.gpus) == (0.5, 0.5)
+    assert placement.core == Core(({"GPU": 1.0},), ({},), 0, 0)
+    with pytest.raises(UserError, match="are two"):
+        plan(labelled(learner={}, engine={}, executor={"CPU": 4}), Demand(sleep_mode=True))
+    with pytest.raises(UserError, match=r"rollout\.actors=2: with engine\.sleep_mode=true"):
+        plan(pool(8), Demand(2, sleep_mode=True), growing=True)

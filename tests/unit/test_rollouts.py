@@ -40,6 +40,9 @@ class Actor:
         self.start: Any = Method(lambda: self._alive(self.version))
         self.score = Method(lambda: self._alive(self.number))
         self.update_weights = Method(self._update)
+        self.asleep = False
+        self.sleep = Method(lambda: self._alive(setattr(self, "asleep", True)))
+        self.wake = Method(lambda: self._alive(setattr(self, "asleep", False)))
         self.node_id, self.carried = "here", list[Any]()
         self.place = Method(lambda: (self.node_id, 1))
 
@@ -61,11 +64,14 @@ class Actor:
 class House:
     """As much of cluster.actors.House as replacing an actor takes."""
 
-    def __init__(self, actors: int, dead_on_arrival: int = 0) -> None:
-        self.config = load_config(None, [f"rollout.actors={actors}"])
+    def __init__(self, actors: int, dead_on_arrival: int = 0, *settings: str) -> None:
+        self.config = load_config(None, [f"rollout.actors={actors}", *settings])
         self.names = {i: f"rollout-{i}-0" for i in range(actors)}
         self.released: list[str] = []
-        self.buffer = SimpleNamespace(release=Method(self.released.append))
+        self.sharing: list[int] = []
+        self.buffer = SimpleNamespace(
+            release=Method(self.released.append), expect=SimpleNamespace(remote=self.sharing.append)
+        )
         self.learner = SimpleNamespace(carried_weights=SimpleNamespace(remote=self._carry))
         self.carried: list[int] = []
         self.node_of_the_next = "here"
@@ -255,6 +261,7 @@ async def test_who_leaves_ends_what_it_has_and_is_asked_until_then() -> None:
     group.scale(2)
     await drained.wait()
     assert group.staying == 2 and await scores(group) == [0, 1, 2], "it generates still and needs the weights"
+    assert house.sharing == [3, 2], "it takes no more of the work"
     leaving.ended.set()
     await settled(lambda: group.numbers == [0, 1])
     await settled(lambda: house.ended == [2])
@@ -356,3 +363,33 @@ async def test_nothing_is_carried_where_all_are_on_one_machine() -> None:
     await group.locate("here")
     await answers(dict(group.send({"path": "v1"}, 1)))
     assert house.carried == []
+
+
+@asynchronous
+async def test_one_that_dies_while_it_sleeps_is_replaced_once_its_memory_is_free() -> None:
+    house = House(1, 0, "engine.sleep_mode=true")
+    group = actors(house)
+    await group.sleep()
+    assert house.rollouts[0].asleep
+    house.rollouts[0].dead = True
+    asked = asyncio.ensure_future(scores(group))
+    await asyncio.sleep(0.05)
+    assert not asked.done() and house.made == 1, "the learner has the memory"
+    group.may_wake()
+    assert await asked == [1]
+    await group.sleep()
+    assert house.rollouts[0].asleep
+    group.may_wake()
+    await answers(group.wake())
+    assert not house.rollouts[0].asleep
+
+
+@asynchronous
+async def test_one_that_cannot_sleep_is_ended_and_holds_nobody_up() -> None:
+    house, said = House(1, 0, "engine.sleep_mode=true"), []
+    group = actors(house, said)
+    house.rollouts[0].dead = True
+    await group.sleep()
+    assert house.ended == [0] and "does not sleep" in said[0]
+    group.may_wake()
+    assert await scores(group) == [1]

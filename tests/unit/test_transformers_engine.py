@@ -182,6 +182,36 @@ async def test_an_update_between_two_tokens_counts_from_the_next_one(other_model
 
 
 @asynchronous
+async def test_an_engine_that_sleeps_draws_nothing_and_goes_on_where_it_was(
+    other_model_folder: Path, tmp_path: Path
+) -> None:
+    new, source = publish(other_model_folder, tmp_path / "1.safetensors")
+    sampling = SamplingSettings(temperature=1.0, top_p=1.0, max_tokens=30, seed=5)
+    async with running(other_model_folder) as engine:
+        engine._end_tokens = set()
+        undisturbed = await engine.generate(PROMPTS[1], sampling)
+        gate = Gate(engine, before=10)
+        response = asyncio.create_task(engine.generate(PROMPTS[1], sampling))
+        await gate.wait()
+        asleep = asyncio.create_task(engine.sleep())
+        await gate.open_after_arrival()
+        await asleep
+        await engine.sleep()
+        late = asyncio.create_task(engine.generate(PROMPTS[0], GREEDY))
+        passes = gate._passes
+        await asyncio.sleep(0.2)
+        assert gate._passes == passes and not response.done() and not late.done()
+        assert engine.gauges()["asleep"] == 1
+        await engine.wake()
+        assert (await response).token_ids == undisturbed.token_ids
+        assert len((await late).token_ids) == GREEDY.max_tokens
+        await engine.sleep()
+        await engine.update_weights(source, 1)
+        assert engine.gauges()["asleep"] == 0
+        assert await engine.score(PROMPTS[1]) == pytest.approx(new.score([PROMPTS[1]], torch.float32)[0], abs=5e-5)
+
+
+@asynchronous
 async def test_weights_that_do_not_fit_end_the_engine(other_model_folder: Path, tmp_path: Path) -> None:
     save_file({"odd.weight": torch.zeros(2)}, tmp_path / "1.safetensors")
     async with running(other_model_folder) as engine:
