@@ -142,10 +142,10 @@ class Network:
 class Hosts(Nodes):
     """Nodes that are hosts of a network, which is ended by whoever made it."""
 
-    def __init__(self, network: Network, folder: Path, *head: str, port: int | None = None, **environment: str) -> None:
+    def __init__(self, network: Network, folder: Path, *head: str, **environment: str) -> None:
         self.network = network
         network.add("head")
-        super().__init__(folder, *head, port=port, **environment)
+        super().__init__(folder, *head, port=None, **environment)
 
     def join(self, name: str, role: str, cpus: int, gpus: int = 0) -> None:
         self.network.add(name)
