@@ -1,4 +1,4 @@
-"""What goes on beside the loop of a run: who answers `cupel scale`, who sizes the executors, who watches for what is stuck."""
+"""What goes on beside the loop of a run: who answers `cupel scale` and `cupel stop`, who sizes the executors, who watches for what is stuck."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cluster.rates import gauges, total
 from cluster.rollouts import RolloutActors
 from cluster.run_folder import RunFolder
 from cluster.scaling import Scaler
+from cluster.stopping import Stopping
 from cluster.watchdog import Watchdog
 from cluster.watched import parts
 
@@ -27,11 +28,13 @@ class Attendants:
         house: House,
         rollouts: RolloutActors,
         learning: Callable[[], int | None],
+        stop: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
-        """`learning`: the step that the learner works on, None while it waits."""
+        """`learning`: the step that the learner works on, None while it waits. `stop` asks the run to end."""
         self._house = house
         self._watchdog = Watchdog(config.watchdog, partial(parts, house, learning), folder.path / "stacks", say)
+        self._stopping = Stopping(folder.path, stop)
         self._scaler = Scaler(config, folder, rollouts, self._membership, house.room_for, say)
         self._autoscaler: Autoscaler | None = None
         if config.executor.max_workers is not None:
@@ -41,7 +44,12 @@ class Attendants:
 
     def start(self) -> None:
         """Begin."""
-        work = [self._watchdog, self._scaler, *([self._autoscaler] if self._autoscaler is not None else [])]
+        work = [
+            self._watchdog,
+            self._scaler,
+            self._stopping,
+            *([self._autoscaler] if self._autoscaler is not None else []),
+        ]
         self._tasks = [asyncio.create_task(one.follow()) for one in work]
 
     def check(self) -> None:

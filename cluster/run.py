@@ -99,7 +99,9 @@ class Controller:
         self._waiting = Waiting(self._beat)
         self._house = House(config, model, problems, folder.path)
         self._rollouts = RolloutActors(self._house, self._say)
-        self._attendants = Attendants(config, folder, self._house, self._rollouts, lambda: self._learning, self._say)
+        self._attendants = Attendants(
+            config, folder, self._house, self._rollouts, lambda: self._learning, self._ask_to_stop, self._say
+        )
         self._held_out = HeldOut(config, folder, held_out, self._rollouts, self._waiting, self._say)
         self._turns = Turns(self._house, self._rollouts)
         self._weights = Broadcast(self._house, self._rollouts, self._turns, self._waiting)
@@ -264,6 +266,7 @@ class Controller:
             self._exporter.write(metrics)
             self._view.update(doing)
             self._view.step(metrics)
+        self._beat(f"step {step} is done")  # where steps are short, no wait says so
         if step % self._config.run.checkpoint_every == 0 or step == self._config.run.steps:
             await self._held_out.settle()  # who resumes from this checkpoint cannot make up for it
             await self._save()

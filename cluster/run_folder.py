@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -174,7 +175,8 @@ class RunFolder:
             return
         self._last_heartbeat = now
         pid = os.getpid()
-        record = {"pid": pid, "pid_started": psutil.Process(pid).create_time(), "written": time.time(), **state}
+        started = psutil.Process(pid).create_time()
+        record = {"pid": pid, "pid_started": started, "host": platform.node(), "written": time.time(), **state}
         try:
             write_atomically(self.path / "status.json", json.dumps(record) + "\n", sync=False)
             self._heartbeat_failed = False
@@ -218,18 +220,3 @@ def read_json(path: Path) -> Any | None:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except ValueError:
         raise UserError(f"{path} is damaged: it is not JSON") from None
-
-
-def owner(folder: Path) -> int | None:
-    """The process that trains in `folder`, by its status.json; None if it lives no more (a process number used again
-    does not count).
-    """
-    status = read_json(folder / "status.json")
-    if not isinstance(status, dict) or not isinstance(status.get("pid"), int):
-        return None
-    try:
-        process = psutil.Process(status["pid"])
-        same = abs(process.create_time() - float(status.get("pid_started", 0.0))) < 1.0
-        return process.pid if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.Error:
-        return None

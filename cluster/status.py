@@ -1,7 +1,6 @@
-"""`cupel status` and `cupel stop`: what runs on this machine, by the status.json that each run keeps fresh.
+"""`cupel status` and `cupel stop`: what runs, by the status.json that each run keeps fresh, here or on another machine that sees the folder.
 
-Invariants: a signal goes only to the process that wrote the status, told from a later one with the same number by its
-start time; a run whose process is gone is never called running.
+Invariants: a signal goes only to the process that wrote the status; a run whose process is gone is never called running.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster import stopping
 from cluster.dashboards.terminal import duration
-from cluster.run_folder import latest_checkpoint, owner, read_json
+from cluster.run_folder import latest_checkpoint, read_json
+from cluster.run_owner import age, owner
 from executor.errors import UserError
 
 STALE_S = 60.0  # a running process that has said nothing for this long is worth a word
@@ -53,7 +54,7 @@ def describe(folder: Path) -> dict[str, Any]:
     checkpoint = latest_checkpoint(folder)
     described: dict[str, Any] = {
         "run": folder,
-        "state": f"running (process {running})" if running else summary.get("status") or "broken off",
+        "state": f"running ({running})" if running else summary.get("status") or "broken off",
         "step": status.get("step", 0) if running else summary.get("steps", status.get("step", 0)),
         "steps": status.get("steps"),
         "seconds": status.get("seconds") if running else summary.get("seconds", status.get("seconds")),
@@ -62,9 +63,8 @@ def describe(folder: Path) -> dict[str, Any]:
         "checkpoint": checkpoint.name if checkpoint else None,
         "held_out": None if running else summary.get("held_out"),
     }
-    age = time.time() - float(status.get("written", 0.0))
-    if running and age > STALE_S:
-        described["waiting"] = f"nothing heard for {duration(age)}; last: {status.get('controller')}"
+    if running and age(status) > STALE_S:
+        described["waiting"] = f"nothing heard for {duration(age(status))}; last: {status.get('controller')}"
     return described
 
 
@@ -102,24 +102,27 @@ def stop(path: Path, wait_s: float) -> int:
     UserError if it does not run.
     """
     folder = running(path)
-    pid = owner(folder)
-    if pid is None:  # it has ended since
+    found = owner(folder)
+    if found is None:  # it has ended since
         return 0
-    try:
-        os.kill(pid, signal.SIGINT)
-    except ProcessLookupError:
-        return 0
-    except PermissionError:
-        raise UserError(f"process {pid} belongs to another user and cannot be stopped from here") from None
-    print(f"asked process {pid} to write a checkpoint and end", flush=True)
+    if found.host is not None:
+        stopping.request(folder)
+    else:
+        try:
+            os.kill(found.process, signal.SIGINT)
+        except ProcessLookupError:
+            return 0
+        except PermissionError:
+            raise UserError(f"{found} belongs to another user and cannot be stopped from here") from None
+    print(f"asked {found} to write a checkpoint and end", flush=True)
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
-        if owner(folder) != pid:
+        if owner(folder) != found:
             print(f"{folder}: {describe(folder)['state']}")
             return 0
         time.sleep(0.2)
     if wait_s:
-        print(f"process {pid} has not ended within {wait_s:.0f} s: {describe(folder)['waiting']}")
+        print(f"{found} has not ended within {wait_s:.0f} s: {describe(folder)['waiting']}")
     return 1 if wait_s else 0
 
 

@@ -20,7 +20,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cluster.config import Config, dump_config, load_config, mistakes, read_yaml
-from cluster.run_folder import latest_checkpoint, owner, read_json, write_atomically
+from cluster.run_folder import latest_checkpoint, read_json, write_atomically
+from cluster.run_owner import owner
 from cluster.study_results import Trained, as_json, as_markdown, compare
 from executor.errors import UserError
 
@@ -164,7 +165,7 @@ def _state(folder: Path, config: Config) -> str:
     if (read_json(folder / "summary.json") or {}).get("status") == "finished":
         return "finished"
     if (process := owner(folder)) is not None:
-        raise UserError(f"{folder} is in use by process {process}; stop that first: cupel stop {folder}")
+        raise UserError(f"{folder} is in use by {process}; stop that first: cupel stop {folder}")
     if not begun or latest_checkpoint(folder) is None:
         shutil.rmtree(folder)  # nothing in it that could be gone on with
         return "fresh"

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import time
 from pathlib import Path
 
 import pytest
-from whole_runs import PATIENCE_S, TINY, TINY_MODEL, kill_all, named, rows, start, steps, survivors, tree, wait_for
+from whole_runs import (
+    ENDLESS,
+    PATIENCE_S,
+    TINY,
+    TINY_MODEL,
+    kill_all,
+    named,
+    rows,
+    start,
+    steps,
+    survivors,
+    tree,
+    wait_for,
+)
+
+from cluster import scaling, status
+from executor.errors import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -108,3 +125,28 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_process(vllm_model_folder: Path, tmp_
     assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
     assert not survivors(all_of_it, 10)
     assert seconds < 30, f"stopping took {seconds:.0f} s"
+
+
+def test_a_run_is_scaled_and_stopped_from_another_machine_that_sees_its_folder(
+    codegen_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    process = start(*ENDLESS, f"model={codegen_folder}", f"run.directory={tmp_path}", "run.name=run")
+    wait_for("a first step", lambda: bool(steps(run)), process)
+    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    assert f"running (process {process_of(run)} of" in status.describe(run)["state"]
+    assert scaling.show(status.running(run), scaling.read_wanted(["executors=3"]), 60) == 0
+    wait_for(
+        "a third executor", lambda: json.loads((run / "status.json").read_text())["executor_workers"] == 3, process
+    )
+    assert status.stop(run, 60) == 0
+    assert "stopped" in capsys.readouterr().out
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "stopping after a checkpoint" in output
+    assert (run / "checkpoints" / f"step_{steps(run)[-1]}").exists()
+    with pytest.raises(UserError, match="is not running: stopped"):
+        status.running(run)
+
+
+def process_of(run: Path) -> int:
+    return json.loads((run / "status.json").read_text())["pid"]

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.run_folder import RunFolder, latest_checkpoint, owner, write_atomically
+from cluster.run_folder import RunFolder, latest_checkpoint, write_atomically
+from cluster.run_owner import SILENT_S, Owner, owner
 from executor.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,12 +141,12 @@ def test_two_processes_never_train_in_one_folder(folder: RunFolder) -> None:
 
 def test_a_killed_process_lets_go_of_its_folder(folder: RunFolder) -> None:
     process = holder(folder.path)
-    assert owner(folder.path) == process.pid
+    assert owner(folder.path) == Owner(process.pid)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert owner(folder.path) is None
     with folder.locked():
-        assert owner(folder.path) == os.getpid()
+        assert owner(folder.path) == Owner(os.getpid())
 
 
 def test_a_process_number_used_again_is_not_the_run(folder: RunFolder) -> None:
@@ -153,6 +154,20 @@ def test_a_process_number_used_again_is_not_the_run(folder: RunFolder) -> None:
         status = folder.read_json("status.json")
     assert status is not None
     folder.write_json("status.json", {**status, "pid_started": status["pid_started"] - 1000})
+    assert owner(folder.path) is None
+
+
+def test_from_another_machine_a_run_lives_while_its_status_is_fresh_and_it_has_not_ended(folder: RunFolder) -> None:
+    with folder.locked():
+        status = folder.read_json("status.json")
+    assert status is not None
+    elsewhere = {**status, "host": "another", "pid": 7}
+    folder.write_json("status.json", elsewhere)
+    assert owner(folder.path) == Owner(7, "another")
+    folder.write_json("status.json", {**elsewhere, "written": status["written"] - SILENT_S - 1})
+    assert owner(folder.path) is None
+    folder.write_json("status.json", elsewhere)
+    folder.write_json("summary.json", {"status": "stopped"})
     assert owner(folder.path) is None
 
 
