@@ -1,7 +1,8 @@
 """The buffer's process: the state machine of replay.py behind waits with deadlines.
 
-Invariants: every wait ends after its `timeout_s`; a ticket is never handed to a poll that began before its holder was
-released, since nobody may be left to read the answer; `acquire` returns None once the buffer is closed and only then.
+Invariants: every wait ends after its `timeout_s`; a ticket is never handed to a holder that was released as lost, nor to a
+poll that began before all were: nobody may be left to read the answer, and one whose host was only cut off asks again when it is back, though another
+has its place; `acquire` returns None to those, and to all once the buffer is closed, and only then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import json
 import logging
 import zlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +31,8 @@ class BufferActor:
         self._replay = Replay(settings, problem_ids)
         self._changed = asyncio.Condition()
         self._closed = False
-        self._releases: Counter[str | None] = Counter()  # by holder; None: of all holders
+        self._lost: set[str] = set()  # holders, whose names nobody takes again
+        self._releases = 0  # of all holders
 
     async def expect(self, holders: int) -> None:
         """So many rollout actors share the work from now on."""
@@ -39,21 +40,21 @@ class BufferActor:
         await self._notify()
 
     async def acquire(self, limit: int, holder: str, timeout_s: float) -> list[Ticket] | None:
-        """Up to `limit` tickets; none if there was none within `timeout_s`; None once the buffer is closed."""
+        """Up to `limit` tickets; none if there was none within `timeout_s`; None once the buffer is closed, and for a lost holder."""
         tickets: list[Ticket] = []
-        releases = self._releases_of(holder)
+        releases = self._releases
+
+        def over() -> bool:
+            return self._closed or holder in self._lost
 
         def settled() -> bool:
-            if self._closed or self._releases_of(holder) != releases:
+            if over() or self._releases != releases:
                 return True
             tickets.extend(self._replay.acquire(limit, holder))
             return bool(tickets)
 
         await self._until(settled, timeout_s)
-        return None if self._closed and not tickets else tickets
-
-    def _releases_of(self, holder: str) -> int:
-        return self._releases[holder] + self._releases[None]
+        return None if over() and not tickets else tickets
 
     async def _until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         # The condition is evaluated between awaits, so a timeout cannot lose what it has just acquired.
@@ -80,8 +81,11 @@ class BufferActor:
         await self._notify()
 
     async def release(self, holder: str | None) -> None:
-        """The tickets of a lost rollout actor (None: of all) are issued again, and its polls end without any."""
-        self._releases[holder] += 1
+        """The tickets of a lost rollout actor, who gets no more (None: of all), are issued again, and its polls end without any."""
+        if holder is None:
+            self._releases += 1
+        else:
+            self._lost.add(holder)
         self._replay.release(holder)
         await self._notify()
 

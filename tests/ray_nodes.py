@@ -40,7 +40,7 @@ class Nodes:
         self._numbers = itertools.count()
         self._folder = folder
         self.head_folder = folder / "0"
-        self.address = f"127.0.0.1:{port or free_port()}"
+        self.address = f"{self.ip('head')}:{port or free_port()}"
         self.dashboard = f"http://127.0.0.1:{free_port()}"
         self._start(
             "head",
@@ -54,6 +54,18 @@ class Nodes:
             **environment,
         )
 
+    def ip(self, name: str) -> str:
+        """Where the others reach the node."""
+        return "127.0.0.1"
+
+    def inside(self, name: str) -> list[str]:
+        """What comes before a command that is to run where the node is."""
+        return []
+
+    def _temporary(self) -> Path:
+        """A folder of one node's; in one they would unpack a job's files over one another while these are read."""
+        return self._folder / str(next(self._numbers))
+
     def join(self, name: str, role: str, cpus: int, gpus: int = 0) -> None:
         """A node of that role; the GPUs need not be there, Ray only counts them."""
         resources = [f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
@@ -63,13 +75,13 @@ class Nodes:
         log = (self._folder / f"{name}.log").open("wb")
         self._processes[name] = subprocess.Popen(
             [
+                *self.inside(name),
                 str(RAY),
                 "start",
-                "--node-ip-address=127.0.0.1",
+                f"--node-ip-address={self.ip(name)}",
                 # Ray's default is the same for all nodes of a machine, and of two agents one would end.
                 f"--dashboard-agent-listen-port={free_port()}",
-                # In one folder they would unpack a job's files over one another while these are read.
-                f"--temp-dir={self._folder / str(next(self._numbers))}",
+                f"--temp-dir={self._temporary()}",
                 *arguments,
                 *COMMON,
             ],

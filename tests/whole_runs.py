@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,10 @@ ENDLESS = [
 PATIENCE_S = 420
 
 
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """`cupel train` in a session of its own."""
+def start(*arguments: str, inside: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
+    """`cupel train` in a session of its own, behind the words that bring it to another host."""
     return subprocess.Popen(
-        [sys.executable, "-m", "cluster", "train", *arguments],
+        [*inside, sys.executable, "-m", "cluster", "train", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -136,6 +136,15 @@ def test_tickets_of_a_dead_actor_are_not_given_to_its_unanswered_poll(buffer: An
     assert [t.group_id for t in get(buffer.acquire.remote(9, "new", 5.0))] == [0, 1]
 
 
+def test_a_lost_holder_that_comes_back_gets_nothing(buffer: Any) -> None:
+    """As when the network of its host was cut: what it took now would be nobody's once its host ends, and waited for without end."""
+    get(buffer.acquire.remote(2, "lost", 5.0))
+    get(buffer.release.remote("lost"))
+    assert get(buffer.acquire.remote(2, "lost", 5.0)) is None
+    assert get(buffer.gauges.remote())["outstanding"] == 0
+    assert [t.group_id for t in get(buffer.acquire.remote(9, "new", 5.0))] == [0, 1]
+
+
 def test_a_released_holder_that_lives_polls_again(buffer: Any) -> None:
     get(buffer.acquire.remote(2, "r", 5.0))
     poll = buffer.acquire.remote(2, "r", 20.0)
