@@ -60,9 +60,14 @@ class Pool:
         self.staged.append(group)
         if math.isinf(self.drawing.capacity):
             return  # nothing can be too much: a put costs the same however many groups are held
-        if samples(self.staged) > self.drawing.capacity:
+        count = samples(self.staged)
+        if count > self.drawing.capacity:
             self.staged = _fresh(self.staged, oldest_version)
-        while len(self.staged) > self.drawing.groups_per_step and samples(self.staged[1:]) >= self.drawing.capacity:
+            count = samples(self.staged)
+        while len(self.staged) > self.drawing.groups_per_step:
+            count -= samples(self.staged[:1])
+            if count < self.drawing.capacity:
+                break
             del self.staged[0]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 from hypothesis import settings
@@ -14,3 +15,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 settings.register_profile("cupel", deadline=None)
 settings.load_profile("cupel")
+
+# What is imported stays until the end, some half a million objects: that collections pass them over saves a tenth of the unit tests' time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()

@@ -22,12 +22,14 @@ import time
 from dataclasses import dataclass
 
 # vLLM reads these when it is imported, here and in the processes it starts: one worker inside the engine's core process (a third process would
-# only cost start-up and memory), threads left to the scheduler of the operating system, no telemetry, no hub.
+# only cost start-up and memory), threads left to the scheduler of the operating system, no telemetry, no hub. torch would compile its headers
+# at every start, in the engine's own temporary folder, also where what they are for is compiled already.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "0")
 
 from safetensors import safe_open
 from vllm import SamplingParams

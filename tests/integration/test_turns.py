@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whole_runs import PATIENCE_S, TINY, TINY_MODEL, kill_all, named, rows, start, wait_for
+from whole_runs import PATIENCE_S, TINY_MODEL, kill_all, named, rows, start, wait_for
 
 TURNS = [
     "algorithm.name=rlef",
     "rollout.max_turns=3",
-    "rollout.max_feedback_tokens=128",
     "rollout.max_response_tokens=32",
+    # In so small a vocabulary a word has many tokens.
+    "rollout.max_feedback_tokens=300",
+    "learner.micro_batch_tokens=2048",
     "learner.minibatches=2",
 ]
 
@@ -28,9 +30,11 @@ def episodes(run: Path, step: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_run_of_several_turns_comes_to_its_end(tmp_path: Path) -> None:
+def test_a_run_of_several_turns_comes_to_its_end(vllm_model_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(*TINY, *TURNS, "run.steps=2", f"run.directory={tmp_path}", "run.name=run")
+    process = start(
+        *TINY_MODEL, *TURNS, "run.steps=2", f"model={vllm_model_folder}", f"run.directory={tmp_path}", "run.name=run"
+    )
     output = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, output
     told = rows(run)
@@ -60,9 +64,7 @@ def test_what_dies_in_the_middle_of_episodes_is_replaced_and_nothing_is_learnt_i
     """An engine and an executor are killed while the first step's episodes are played, later all of the run, which is gone on with."""
     run = tmp_path / "run"
     place = [f"model={vllm_model_folder}", f"run.directory={tmp_path}", "run.name=run"]
-    # Feedback has more tokens in so small a vocabulary, whose text is no program.
-    more = ["rollout.max_feedback_tokens=300", "learner.micro_batch_tokens=2048", "problems.held_out=null"]
-    process = start(*TINY_MODEL, *TURNS, *more, "run.steps=3", *place)
+    process = start(*TINY_MODEL, *TURNS, "problems.held_out=null", "run.steps=3", *place)
     log = run / "logs" / "controller.log"
     wait_for("engine", lambda: log.exists() and "ready after" in log.read_text(), process)
     for lost in (*named(process, "EngineCore"), named(process, "ExecutorWorker")[0]):

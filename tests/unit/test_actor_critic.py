@@ -85,7 +85,7 @@ def test_the_critic_comes_to_explain_returns(make: Make, network: str, value: st
     loss = {"value": value, "value_network": network, "value_learning_rate": 1e-2, "value_clip": 0.0}
     learner = make(loss=loss, learning_rate=1e-5 if network == "own" else 3e-3)
     explained = []
-    for step in range(1, 41):
+    for step in range(1, 21):
         metrics = learner.step(step, batch(), 0)
         assert metrics is not None
         explained.append(metrics["value_explained"])
