@@ -1,7 +1,7 @@
 """Users of their own: every slot runs programs as one user and test code as another, whom nobody else is. Needs root.
 
-Invariants: no two slots on a machine share a user, whatever process they belong to (an abstract socket by the user's
-name is the claim, and the kernel drops it with its holder); `clean` removes what a user left outside its scratch
+Invariants: no two slots on a machine share a user, whatever process or container they belong to (an abstract socket by the user's
+name is the claim, and the kernel drops it with its holder; such a socket is seen in one network namespace, so each of these has numbers of its own); `clean` removes what a user left outside its scratch
 folder, in folders that anyone may write and in System V IPC.
 """
 
@@ -15,8 +15,10 @@ import time
 
 from executor.sandbox.scratch import remove
 
-# Debian, systemd and useradd give these numbers to nobody.
-_FIRST, _LAST = 60600, 61183
+# Debian, systemd and useradd give these numbers to nobody. The first are also mapped in most user namespaces, whose users are other ones than those outside.
+_FEW = range(60600, 61184)
+_MANY, _BLOCKS, _BLOCK = 1 << 30, 1 << 20, 1 << 10
+_ALL_USERS = (1 << 32) - 1
 # Bits of CapEff: CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID.
 _CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7
 _OPEN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/dev/mqueue")
@@ -25,6 +27,16 @@ _IPC = (("shm", "shmid", "shmctl"), ("sem", "semid", "semctl"), ("msg", "msqid",
 _IPC_RMID = 0
 _TICK_NS = 20_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def users() -> range:
+    """Numbers of the users that may be claimed here."""
+    with open("/proc/self/uid_map", encoding="ascii") as mapped:
+        if int(mapped.readline().split()[2]) < _ALL_USERS:
+            return _FEW
+    # A limit of processes counts a user's in all containers: two that share a number would take them from each other.
+    first = _MANY + os.stat("/proc/self/ns/net").st_ino % _BLOCKS * _BLOCK
+    return range(first, first + _BLOCK)
 
 
 class OwnUsers:
@@ -44,7 +56,8 @@ class OwnUsers:
         self.clean()
 
     def _claim(self) -> int:
-        for uid in range(_FIRST, _LAST + 1):
+        numbers = users()
+        for uid in numbers:
             try:
                 pwd.getpwuid(uid)
                 continue  # somebody after all
@@ -58,7 +71,7 @@ class OwnUsers:
                 continue
             self._claims.append(claim)
             return uid
-        raise OSError(f"no free user between {_FIRST} and {_LAST}")
+        raise OSError(f"no free user between {numbers[0]} and {numbers[-1]}")
 
     def limits(self) -> list[tuple[str, int]]:
         """Processes and threads of the user."""

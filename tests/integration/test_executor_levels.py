@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from executor.sandbox.level import LEVELS, LevelName, at_least
+from executor.sandbox.users import users
 
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sysconfig.get_path("purelib")
 SCRIPT = Path(__file__).with_name("levels.py")
 NOBODY = 65534
@@ -218,3 +220,15 @@ def test_a_level_that_cannot_be_had_is_refused_with_what_it_needs() -> None:
     refused = Judging("L1", NOBODY)
     assert "executor.min_level: L1 cannot be had here: L1 (it needs root" in refused.hello["refused"]
     refused.close()
+
+
+def test_a_container_on_the_same_machine_claims_other_users() -> None:
+    code = "from executor.sandbox.users import users; print(*users())"
+    try:
+        told = subprocess.run(
+            ["unshare", "--net", sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no network namespace can be made here")
+    theirs = {int(uid) for uid in told.stdout.split()}
+    assert len(theirs) > 500 and theirs.isdisjoint(users())
