@@ -8,7 +8,9 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from cluster.dashboards.grafana import as_json, dashboard
 from cluster.exported_metrics import EXPORTED, ROW_TITLES
@@ -63,14 +65,8 @@ def test_panels_have_numbers_and_places_of_their_own() -> None:
 
 def test_grafanas_own_model_holds_all_of_it() -> None:
     """What Grafana's model does not know is lost on the way through it."""
-    models = pytest.importorskip(
-        "grafana_foundation_sdk.models.dashboard", reason="the package grafana-foundation-sdk is not installed"
-    )
-    from grafana_foundation_sdk.cog.encoder import JSONEncoder  # type: ignore[import-not-found]
-    from grafana_foundation_sdk.cog.plugins import register_default_plugins  # type: ignore[import-not-found]
-
     register_default_plugins()
-    held = json.loads(JSONEncoder().encode(models.Dashboard.from_json(DASHBOARD)))
+    held = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
     assert _lost(DASHBOARD, held) == []
 
 
