@@ -17,6 +17,7 @@ from learner.losses.base import make as make_loss
 
 GIB = 1 << 30
 BYTES_PER_PARAMETER = 16  # float32 weights, gradients and AdamW's two moments
+COPIED_BYTES_PER_PARAMETER = 12  # of weights and moments, while a checkpoint is written beside training
 LEARNER_BASE_GIB = 1.5  # libraries, and holes in its heap
 REFERENCE_BYTES_PER_PARAMETER = 4  # at most: as published, float32 while it scores
 REFERENCE_COPIES = 2  # at rest, and visiting
@@ -40,6 +41,8 @@ def needed_gib(config: Config, parameters: int) -> float:
     loss = make_loss(config.algorithm.name, config.algorithm.loss)
     trained = parameters * (2 if loss.critic is not None and loss.critic.network == "own" else 1)
     learner = LEARNER_BASE_GIB + trained * BYTES_PER_PARAMETER / GIB + config.learner.micro_batch_tokens / 1024
+    if config.run.asynchronous_checkpoints:
+        learner += trained * COPIED_BYTES_PER_PARAMETER / GIB
     if loss.reference_policy:
         learner += REFERENCE_COPIES * parameters * REFERENCE_BYTES_PER_PARAMETER / GIB
     weights = parameters * ENGINE_BYTES_PER_PARAMETER / GIB

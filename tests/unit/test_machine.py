@@ -33,6 +33,7 @@ def test_memory_grows_with_everything_that_takes_it() -> None:
         "rollout.actors=2",
         "learner.micro_batch_tokens=4096",
         "ray.object_store_mib=1024",
+        "run.asynchronous_checkpoints=true",
     ):
         assert machine.needed_gib(config(override), parameters) > least, override
     assert machine.needed_gib(config(), 2 * parameters) > least
