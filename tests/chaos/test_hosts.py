@@ -27,8 +27,7 @@ IMPATIENT = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "4",
 }
-# Users are the kernel's, not a host's: at higher levels another executor on this machine would kill what runs as its user.
-SETTINGS = [*ENDLESS, "engine.backend=vllm", "executor.workers=2", "executor.min_level=L0", "executor.max_level=L0"]
+SETTINGS = [*ENDLESS, "engine.backend=vllm", "executor.workers=2"]
 FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
 
 
