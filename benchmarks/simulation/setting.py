@@ -90,8 +90,8 @@ class Setting(BaseModel):
         0.0022, "docs/sandbox.md: benchmarks/executor.py, L2 and L3", "Seconds of a test besides the program.", ge=0
     )
     dispatch_s: float = _measured(
-        0.00044,
-        "closing note of the executor's issue: benchmarks/dispatch.py, 1 worker",
+        0.00026,
+        "benchmarks/dispatch.py: stub, 1 worker",
         "Seconds of the rollout actor's loop for one judgement, there and back.",
         ge=0,
     )
