@@ -127,17 +127,26 @@ class House:
     _core: PlacementGroup | None = None
     _started_rollouts: int = 0
 
+    def reserve(self) -> dict[str, Awaitable[Any]]:
+        """Ask for the GPUs of learner and first engine. Returns what comes once both are there, under a name to wait for it by; nothing where they
+        need none. Raises UserError where the cluster cannot hold the run.
+        """
+        self.placement = self._plan(self.config.rollout.actors, self.config.executor.workers)
+        core = self.placement.core
+        if core is None:
+            return {}
+        free = ray.available_resources().get("GPU", 0.0)
+        self._core = placement_group(
+            [dict(bundle) for bundle in core.bundles],
+            strategy="PACK",
+            name=f"{self.run_folder.name}: learner and first engine",
+            bundle_label_selector=[dict(labels) for labels in core.labels],
+        )
+        return {f"{core.gpus:g} GPUs for learner and first engine ({free:g} were free)": self._core.ready()}
+
     def build(self, policy_version: int, resume: Path | None) -> None:
-        """Create all actors; they start side by side."""
-        config = self.config
-        self.placement = self._plan(config.rollout.actors, config.executor.workers)
-        if (core := self.placement.core) is not None:
-            self._core = placement_group(
-                [dict(bundle) for bundle in core.bundles],
-                strategy="PACK",
-                name=f"{self.run_folder.name}: learner and first engine",
-                bundle_label_selector=[dict(labels) for labels in core.labels],
-            )
+        """Create all actors, once what was asked for is reserved; they start side by side."""
+        config, core = self.config, self.placement.core
         self.owner = WorkerOwner(
             self.config.executor.judging(),
             config.executor.workers,
@@ -159,14 +168,6 @@ class House:
             .remote(self._learner_settings(), str(resume) if resume else None)
         )
         self.rollouts = {i: self.start_rollout(i, policy_version) for i in range(config.rollout.actors)}
-
-    def core_reserved(self) -> dict[str, Awaitable[Any]]:
-        """What comes once learner and first engine have their GPUs, under a name to wait for it by; nothing where they need none."""
-        core = self.placement.core
-        if self._core is None or core is None:
-            return {}
-        free = ray.available_resources().get("GPU", 0.0)
-        return {f"{core.gpus:g} GPUs for learner and first engine ({free:g} were free)": self._core.ready()}
 
     def _in_core(self, place: Place, bundle: int | None) -> dict[str, Any]:
         """Options of an actor: in that bundle of the run's core where there is one."""

@@ -73,9 +73,8 @@ class RolloutActors:
         self._learner_node = ""
         self._version = 0
         self._serves = False
-        self._memory = (
-            asyncio.Lock()
-        )  # of a GPU that they share with the learner: held while an engine starts, and while they sleep
+        # Of a GPU that they share with the learner: held while an engine starts, and while they sleep.
+        self._memory = asyncio.Lock()
         self.replaced = 0
 
     def starting(self, policy_version: int) -> dict[str, Awaitable[Any]]:

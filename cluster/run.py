@@ -204,8 +204,8 @@ class Controller:
         )
 
     async def _start(self) -> None:
+        await self._waiting.all(self._house.reserve(), self._config.engine.start_timeout_s, say=self._say)
         self._house.build(self._version, self._checkpoint)
-        await self._waiting.all(self._house.core_reserved(), self._config.engine.start_timeout_s, say=self._say)
         await self._waiting.one(
             self._house.rollouts[0].check_prompts.remote(self._held_out.problems), "the lengths of prompts", 300
         )

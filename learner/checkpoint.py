@@ -92,7 +92,8 @@ def write(
     target = folder_of(checkpoints, step)
     temporary = checkpoints / f".step_{step}.part"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in checkpoints.glob(".step_*.part"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         trainer = temporary / "trainer"
         trainer.mkdir(parents=True)
         snapshot.module.save_pretrained(temporary, state_dict=snapshot.weights)

@@ -77,6 +77,7 @@ def tensors(state: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 
 def test_only_the_newest_stay(trained: Trained, model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / ".step_7.part" / "trainer").mkdir(parents=True)  # of a process that was killed
     for step in (8, 9, 10, 11):
         save(tmp_path, step, trained, model_folder, keep=2)
     assert steps_of(tmp_path) == [10, 11]
