@@ -57,13 +57,12 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).eos_token == "<|im_end|>"
 
 
-@pytest.mark.parametrize("sleeps", [False, True], ids=["always up", "sleeps"])
-def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(
-    sleeps: bool, vllm_model_folder: Path, tmp_path: Path
+def test_a_killed_rollout_actor_whose_engine_sleeps_now_and_then_is_replaced_and_the_run_goes_on(
+    vllm_model_folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     place = [f"model={vllm_model_folder}", f"run.directory={tmp_path}", "run.name=run"]
-    settings = ["run.steps=30", "run.checkpoint_every=30", "weights.broadcast_every=2", f"engine.sleep_mode={sleeps}"]
+    settings = ["run.steps=12", "run.checkpoint_every=12", "weights.broadcast_every=2", "engine.sleep_mode=true"]
     process = start(*TINY_MODEL, *settings, *place)
     wait_for("a first step", lambda: bool(steps(run)), process)
     (lost,) = named(process, "RolloutWorker")
@@ -72,10 +71,10 @@ def test_a_killed_rollout_actor_is_replaced_and_the_run_goes_on(
     assert process.returncode == 0, output
     assert "rollout actor 0 was lost" in output
     told = rows(run)
-    assert [(row["step"], row["policy_version"]) for row in told] == [(step, step // 2) for step in range(1, 31)]
+    assert [(row["step"], row["policy_version"]) for row in told] == [(step, step // 2) for step in range(1, 13)]
     assert told[-1]["rollouts_replaced"] == 1
-    assert [row["probe_difference"] < 0.01 for row in told if "probe_difference" in row] == [True] * 15
-    assert all(("turn_seconds" in row) == sleeps for row in told)
+    assert [row["probe_difference"] < 0.01 for row in told if "probe_difference" in row] == [True] * 6
+    assert all(row["turn_seconds"] > 0 for row in told)
     assert json.loads((run / "summary.json").read_text())["held_out"]["problems"] == 3
 
 
