@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,13 @@ def test_prompts_that_no_pass_holds_at_once_are_answered_and_a_seed_gives_the_sa
     assert len({tuple(completion.token_ids) for completion in first}) > 1
 
 
+async def sampled_some(engine: Any) -> None:
+    """Until the request that is under way has a token."""
+    async with asyncio.timeout(60):
+        while not any((await engine._llm.collective_rpc("cupel_token_counts"))[0].values()):
+            await asyncio.sleep(0.01)
+
+
 def test_an_engine_that_sleeps_draws_nothing_and_goes_on_with_the_weights_it_is_given(vllm_model_folder: Path) -> None:
     async def slept() -> None:
         settings = EngineSettings(
@@ -68,7 +76,7 @@ def test_an_engine_that_sleeps_draws_nothing_and_goes_on_with_the_weights_it_is_
             sampling = SamplingSettings(1.0, 1.0, 800, seed=1)
             undisturbed = (await engine.generate([5, 6, 7], sampling)).token_ids
             asked = asyncio.ensure_future(engine.generate([5, 6, 7], sampling))
-            await asyncio.sleep(0.3)
+            await sampled_some(engine)
             await engine.sleep()
             await engine.sleep()
             assert not asked.done() and engine.gauges()["asleep"] == 1
@@ -79,7 +87,7 @@ def test_an_engine_that_sleeps_draws_nothing_and_goes_on_with_the_weights_it_is_
             assert len((await late).token_ids) == 4
             assert (await asked).token_ids == undisturbed
             asked = asyncio.ensure_future(engine.generate([5, 6, 7], sampling))
-            await asyncio.sleep(0.3)
+            await sampled_some(engine)
             await engine.sleep()
             await engine.update_weights({"path": str(vllm_model_folder / "model.safetensors")}, 1)
             versions = (await asked).policy_versions
